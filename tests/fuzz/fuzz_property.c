@@ -21,12 +21,15 @@ static const struct {
     char kind;
     const char *packets;
 } rows[] = {
-    {0x01, '1', "Pw"},  {0x02, '4', "Pw"},        {0x03, 's', "Pw"}, {0x08, 's', "Pw"},  {0x09, 'b', "Pw"},
-    {0x0b, 'v', "PS"},  {0x11, '4', "CKD"},       {0x12, 's', "K"},  {0x13, '2', "K"},   {0x15, 's', "CKA"},
-    {0x16, 'b', "CKA"}, {0x17, '1', "C"},         {0x18, '4', "w"},  {0x19, '1', "C"},   {0x1a, 's', "K"},
-    {0x1c, 's', "KD"},  {0x1f, 's', "KaelfsuDA"}, {0x21, '2', "CK"}, {0x22, '2', "CK"},  {0x23, '2', "P"},
-    {0x24, '1', "K"},   {0x25, '1', "K"},         {0x27, '4', "CK"}, {0x28, '1', "K"},   {0x29, '1', "K"},
-    {0x2a, '1', "K"},   {0x26, 'p', "wCKPaelfSsUuDA"},
+    {0x01, '1', "Pw"},  {0x02, '4', "Pw"},        {0x03, 's', "Pw"},
+    {0x08, 's', "Pw"},  {0x09, 'b', "Pw"},        {0x0b, 'v', "PS"},
+    {0x11, '4', "CKD"}, {0x12, 's', "K"},         {0x13, '2', "K"},
+    {0x15, 's', "CKA"}, {0x16, 'b', "CKA"},       {0x17, '1', "C"},
+    {0x18, '4', "w"},   {0x19, '1', "C"},         {0x1a, 's', "K"},
+    {0x1c, 's', "KD"},  {0x1f, 's', "KaelfsuDA"}, {0x21, '2', "CK"},
+    {0x22, '2', "CK"},  {0x23, '2', "P"},         {0x24, '1', "K"},
+    {0x25, '1', "K"},   {0x27, '4', "CK"},        {0x28, '1', "K"},
+    {0x29, '1', "K"},   {0x2a, '1', "K"},         {0x26, 'p', "wCKPaelfSsUuDA"},
 };
 
 /* What the reference found: the answer, and where each property begins. */
@@ -164,12 +167,15 @@ static void check_numbers(const struct mqtt_properties *p, const struct expectat
         uint8_t id;
         uint32_t number;
     } got[] = {
-        {0x01, p->payload_format},   {0x02, p->message_expiry_s},    {0x0b, p->subscription_id},
-        {0x11, p->session_expiry_s}, {0x13, p->server_keep_alive_s}, {0x17, p->request_problem_info},
-        {0x18, p->will_delay_s},     {0x19, p->request_response_info}, {0x21, p->receive_max},
-        {0x22, p->topic_alias_max},  {0x23, p->topic_alias},         {0x24, p->maximum_qos},
-        {0x25, p->retain_available}, {0x27, p->packet_bytes_max},    {0x28, p->wildcard_available},
-        {0x29, p->subscription_id_available},                        {0x2a, p->shared_available},
+        {0x01, p->payload_format},      {0x02, p->message_expiry_s},
+        {0x0b, p->subscription_id},     {0x11, p->session_expiry_s},
+        {0x13, p->server_keep_alive_s}, {0x17, p->request_problem_info},
+        {0x18, p->will_delay_s},        {0x19, p->request_response_info},
+        {0x21, p->receive_max},         {0x22, p->topic_alias_max},
+        {0x23, p->topic_alias},         {0x24, p->maximum_qos},
+        {0x25, p->retain_available},    {0x27, p->packet_bytes_max},
+        {0x28, p->wildcard_available},  {0x29, p->subscription_id_available},
+        {0x2a, p->shared_available},
     };
     for (size_t i = 0; i < COUNT_OF(got); i++) {
         assert(!(e->present >> got[i].id & 1) || got[i].number == e->number[got[i].id]);

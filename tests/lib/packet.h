@@ -133,8 +133,12 @@ static inline void publish_again(struct buf *out, enum mqtt_version version, con
 {
     struct buf ids = {0}, forwarded = {0};
     const struct mqtt_properties *p = &publish->properties;
-    struct mqtt_delivery d = {.qos = publish->qos, .dup = publish->dup, .retain = publish->retain,
-                              .packet_id = publish->packet_id, .topic = publish->topic, .payload = publish->payload};
+    struct mqtt_delivery d = {.qos = publish->qos,
+                              .dup = publish->dup,
+                              .retain = publish->retain,
+                              .packet_id = publish->packet_id,
+                              .topic = publish->topic,
+                              .payload = publish->payload};
     if (mqtt_property_has(p, MQTT_PROP_MESSAGE_EXPIRY)) {
         d.has_expiry = true;
         d.message_expiry_s = p->message_expiry_s;
@@ -275,7 +279,8 @@ static inline bool packet_equal(const struct packet *a, const struct packet *b)
     case MQTT_CONNECT:
         return connect_equal(&a->as.connect, &b->as.connect);
     case MQTT_CONNACK:
-        return a->as.connack.session_present == b->as.connack.session_present && a->as.connack.code == b->as.connack.code;
+        return a->as.connack.session_present == b->as.connack.session_present &&
+               a->as.connack.code == b->as.connack.code;
     case MQTT_PUBLISH:
         return publish_equal(&a->as.publish, &b->as.publish);
     case MQTT_PUBACK:

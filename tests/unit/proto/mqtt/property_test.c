@@ -149,8 +149,9 @@ static void test_bad(void)
 /* One set that all numbers and strings of CONNACK go through: decoded to fields, encoded to the same bytes. */
 static void test_fields(void)
 {
-    struct slice s = unit_hex("46 11 0000000a 12 0001 63 13 0102 15 0001 6d 16 0002 00ff 1a 0001 69 1c 0001 73 1f 0001 72"
-                              "21 0014 22 000a 24 01 25 00 27 00010000 28 00 29 01 2a 00 26 0001 6b 0003 767677");
+    struct slice s =
+        unit_hex("3f 11 0000000a 12 0001 63 13 0102 15 0001 6d 16 0002 00ff 1a 0001 69 1c 0001 73 1f 0001 72"
+                 "21 0014 22 000a 24 01 25 00 27 00010000 28 00 29 01 2a 00 26 0001 6b 0003 767677");
     struct cursor c = cursor_at(s);
     struct mqtt_properties p;
     struct buf out = {0};
@@ -175,6 +176,18 @@ static void test_fields(void)
     free((void *)s.ptr);
 }
 
+/* What may repeat: of Subscription Identifiers the first is kept, User Properties are counted. */
+static void test_repeated(void)
+{
+    struct slice s = with_length("0b 05 0b 8001 26 0001 6b 0002 7677 26 0000 0000", 1);
+    struct cursor c = cursor_at(s);
+    struct mqtt_properties p;
+    CU_ASSERT_FATAL(mqtt_properties_decode(&c, MQTT_PUBLISH, &p) == MQTT_SUCCESS);
+    CHECK(p.subscription_id == 5);
+    CHECK(p.user_count == 2 && p.user_bytes == 3);
+    free((void *)s.ptr);
+}
+
 static void test_next(void)
 {
     struct slice s = unit_hex("0b 05 26 0001 6b 0002 7677 02 00000102 09 0002 0000 0b 8001 26 0001 6b 0000");
@@ -184,8 +197,8 @@ static void test_next(void)
         const char *text, *value;
         size_t text_len, wire_len;
     } want[] = {
-        {0x0b, 5, "", "", 0, 2},  {0x26, 0, "k", "vw", 1, 8},   {0x02, 258, "", "", 0, 5},
-        {0x09, 0, "\0", "", 2, 5}, {0x0b, 128, "", "", 0, 3}, {0x26, 0, "k", "", 1, 6},
+        {0x0b, 5, "", "", 0, 2},   {0x26, 0, "k", "vw", 1, 8}, {0x02, 258, "", "", 0, 5},
+        {0x09, 0, "\0", "", 2, 5}, {0x0b, 128, "", "", 0, 3},  {0x26, 0, "k", "", 1, 6},
     };
     struct slice raw = s;
     struct mqtt_property p;
@@ -255,5 +268,5 @@ static void test_encode(void)
 }
 
 UNIT_MAIN("proto/mqtt/property", {"which packets, how often", test_each_packet}, {"unknown", test_unknown},
-          {"refused", test_bad}, {"fields", test_fields}, {"walking", test_next}, {"handing on", test_forward},
-          {"encoding", test_encode})
+          {"refused", test_bad}, {"fields", test_fields}, {"repeated", test_repeated}, {"walking", test_next},
+          {"handing on", test_forward}, {"encoding", test_encode})

@@ -151,7 +151,8 @@ static void test_delivery_too_large(void)
 
 static void test_delivery_out_of_memory(void)
 {
-    struct mqtt_delivery d = {.topic = SLICE("a"), .payload = SLICE("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx")};
+    struct mqtt_delivery d = {.topic = SLICE("a"),
+                              .payload = SLICE("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx")};
     struct buf out = {0};
     CHECK(buf_extend(&out, 60) != NULL);
     CHECK(buf_extend(&out, SIZE_MAX) == NULL);

@@ -1,137 +1,175 @@
-/* subscribe_test.c -- SUBSCRIBE and its relatives: options, walking the filters, bytes. */
-#include <stdio.h>
-#include <stdlib.h>
-
+/* subscribe_test.c -- filters, options and codes; most refusals are golden packets (tests/vectors). */
 #include "proto/mqtt/subscribe.h"
+
 #include "tests/lib/unit.h"
 
-/* Every options byte in every version, against the text of 3.8.3.1 (5.0) and 3.8.3 (3.1.1). */
-static void test_options(void)
-{
-    static const enum mqtt_version versions[] = {MQTT_V31, MQTT_V311, MQTT_V5};
-    for (size_t i = 0; i < COUNT_OF(versions); i++) {
-        for (unsigned options = 0; options < 256; options++) {
-            struct buf body = {0};
-            struct mqtt_subscribe s = {0};
-            buf_u16(&body, 1);
-            if (versions[i] == MQTT_V5) {
-                buf_u8(&body, 0);
-            }
-            buf_string(&body, SLICE("a"));
-            buf_u8(&body, (uint8_t)options);
-            enum mqtt_reason want = options > 2 ? MQTT_MALFORMED_PACKET : MQTT_SUCCESS;
-            if (versions[i] == MQTT_V5) {
-                bool three = options % 4 == 3 || options / 16 % 4 == 3;
-                want = options >= 64 ? MQTT_MALFORMED_PACKET : three ? MQTT_PROTOCOL_ERROR : MQTT_SUCCESS;
-            }
-            char name[64];
-            snprintf(name, sizeof(name), "options 0x%02x, version %d", options, versions[i]);
-            CHECK_CASE(name, mqtt_subscribe_decode(buf_slice(&body), 2, versions[i], &s) == want);
-            CHECK_CASE(name, s.count == (want == MQTT_SUCCESS));
-            buf_deinit(&body);
-        }
-    }
-}
+#include <stdlib.h>
 
 static void test_walk(void)
 {
-    struct slice body = unit_hex("0102 02 0b07 0003 612f62 2d 0000 02 0001 23 18");
+    struct slice body = unit_hex("0102 02 0b 05 0001 61 00 0003 622f23 2e 0000 11 0006 247368617265 02");
+    static const struct {
+        const char *filter;
+        uint8_t qos, retain_handling;
+        bool no_local, retain_as_published;
+    } want[] = {
+        {"a", 0, 0, false, false}, {"b/#", 2, 2, true, true}, {"", 1, 1, false, false}, {"$share", 2, 0, false, false}};
     struct mqtt_subscribe s;
-    struct mqtt_subscription one;
-    CHECK(mqtt_subscribe_decode(body, 2, MQTT_V5, &s) == MQTT_SUCCESS);
-    CHECK(s.packet_id == 0x0102 && s.count == 3 && s.properties.subscription_id == 7);
-    CHECK(mqtt_subscribe_next(&s, &one) && slice_eq(one.filter, SLICE("a/b")));
-    CHECK(one.qos == 1 && one.no_local && one.retain_as_published && one.retain_handling == 2);
-    CHECK(mqtt_subscribe_next(&s, &one) && one.filter.len == 0);
-    CHECK(one.qos == 2 && !one.no_local && !one.retain_as_published && one.retain_handling == 0);
-    CHECK(mqtt_subscribe_next(&s, &one) && slice_eq(one.filter, SLICE("#")));
-    CHECK(one.qos == 0 && !one.no_local && one.retain_as_published && one.retain_handling == 1);
-    CHECK(!mqtt_subscribe_next(&s, &one));
-    free((void *)body.ptr);
+    struct mqtt_subscription sub;
 
+    CU_ASSERT_FATAL(mqtt_subscribe_decode(body, 2, MQTT_V5, &s) == MQTT_SUCCESS);
+    CHECK(s.packet_id == 0x102 && s.count == COUNT_OF(want) && s.properties.subscription_id == 5);
+    for (size_t i = 0; i < COUNT_OF(want); i++) {
+        CHECK_CASE(want[i].filter, mqtt_subscribe_next(&s, &sub));
+        CHECK_CASE(want[i].filter, slice_eq(sub.filter, slice_str(want[i].filter)));
+        CHECK_CASE(want[i].filter, sub.qos == want[i].qos && sub.retain_handling == want[i].retain_handling);
+        CHECK_CASE(want[i].filter, sub.no_local == want[i].no_local);
+        CHECK_CASE(want[i].filter, sub.retain_as_published == want[i].retain_as_published);
+    }
+    CHECK(!mqtt_subscribe_next(&s, &sub));
+    free((void *)body.ptr);
+}
+
+static void test_walk_unsubscribe(void)
+{
+    struct slice body = unit_hex("0001 0001 61 0000 0003 622f23");
+    struct mqtt_subscribe s;
     struct slice filter;
-    body = unit_hex("0102 0001 61 0002 6263");
-    CHECK(mqtt_unsubscribe_decode(body, 2, MQTT_V311, &s) == MQTT_SUCCESS);
-    CHECK(s.packet_id == 0x0102 && s.count == 2);
-    CHECK(mqtt_unsubscribe_next(&s, &filter) && slice_eq(filter, SLICE("a")));
-    CHECK(mqtt_unsubscribe_next(&s, &filter) && slice_eq(filter, SLICE("bc")));
+    static const char *const want[] = {"a", "", "b/#"};
+
+    CU_ASSERT_FATAL(mqtt_unsubscribe_decode(body, 2, MQTT_V311, &s) == MQTT_SUCCESS);
+    CHECK(s.packet_id == 1 && s.count == 3);
+    for (size_t i = 0; i < COUNT_OF(want); i++) {
+        CHECK_CASE(want[i], mqtt_unsubscribe_next(&s, &filter));
+        CHECK_CASE(want[i], slice_eq(filter, slice_str(want[i])));
+    }
     CHECK(!mqtt_unsubscribe_next(&s, &filter));
     free((void *)body.ptr);
 }
 
-static bool holds(struct buf *out, const char *hex)
+/* Each of the 256 options bytes, on a plain and on a shared subscription. */
+static void test_options(void)
+{
+    for (unsigned options = 0; options < 256; options++) {
+        struct slice plain = unit_hex("0001 00 0001 61 00"), shared = unit_hex("0001 00 000a 2473686172652f672f61 00");
+        ((uint8_t *)plain.ptr)[plain.len - 1] = (uint8_t)options;
+        ((uint8_t *)shared.ptr)[shared.len - 1] = (uint8_t)options;
+        struct mqtt_subscribe s;
+        enum mqtt_reason want = MQTT_SUCCESS;
+        if (options >> 6) { /* [MQTT-3.8.3-5] */
+            want = MQTT_MALFORMED_PACKET;
+        } else if ((options & 3) == 3 || (options >> 4) == 3) {
+            want = MQTT_PROTOCOL_ERROR;
+        }
+        CHECK(mqtt_subscribe_decode(plain, 2, MQTT_V5, &s) == want);
+        want = want == MQTT_SUCCESS && options & 4 ? MQTT_PROTOCOL_ERROR : want; /* [MQTT-3.8.3-4] */
+        CHECK(mqtt_subscribe_decode(shared, 2, MQTT_V5, &s) == want);
+
+        uint8_t old[] = {0, 1, 0, 1, 'a', (uint8_t)options};
+        want = options <= 2 ? MQTT_SUCCESS : MQTT_MALFORMED_PACKET; /* [MQTT311-3.8.3-4] */
+        CHECK(mqtt_subscribe_decode(slice_of(old, sizeof(old)), 2, MQTT_V311, &s) == want);
+        CHECK(mqtt_subscribe_decode(slice_of(old, sizeof(old)), 2, MQTT_V31, &s) == want);
+        free((void *)plain.ptr);
+        free((void *)shared.ptr);
+    }
+}
+
+static const struct {
+    const char *name, *hex;
+    uint8_t flags;
+    enum mqtt_reason want;
+} unsubscribe_rows[] = {
+    {"one filter", "0001 00 0001 61", 2, MQTT_SUCCESS},
+    {"user property", "0001 07 26 0001 6b 0001 76 0001 61", 2, MQTT_SUCCESS},
+    {"flags 0 [MQTT-3.10.1-1]", "0001 00 0001 61", 0, MQTT_MALFORMED_PACKET},
+    {"flags 3 [MQTT-3.10.1-1]", "0001 00 0001 61", 3, MQTT_MALFORMED_PACKET},
+    {"packet identifier 0 [MQTT-2.2.1-3]", "0000 00 0001 61", 2, MQTT_PROTOCOL_ERROR},
+    {"no filter [MQTT-3.10.3-2]", "0001 00", 2, MQTT_PROTOCOL_ERROR},
+    {"filter cut", "0001 00 0002 61", 2, MQTT_MALFORMED_PACKET},
+    {"filter ill-formed [MQTT-3.10.3-1]", "0001 00 0001 61 0001 ff", 2, MQTT_MALFORMED_PACKET},
+    {"subscription identifier", "0001 02 0b 01 0001 61", 2, MQTT_MALFORMED_PACKET},
+};
+
+static void test_unsubscribe_decode(void)
+{
+    for (size_t i = 0; i < COUNT_OF(unsubscribe_rows); i++) {
+        struct slice body = unit_hex(unsubscribe_rows[i].hex);
+        struct mqtt_subscribe s, before;
+        memset(&s, 0xa5, sizeof(s));
+        memset(&before, 0xa5, sizeof(before));
+        enum mqtt_reason got = mqtt_unsubscribe_decode(body, unsubscribe_rows[i].flags, MQTT_V5, &s);
+        CHECK_CASE(unsubscribe_rows[i].name, got == unsubscribe_rows[i].want);
+        CHECK_CASE(unsubscribe_rows[i].name, (memcmp(&s, &before, sizeof(s)) != 0) == (got == MQTT_SUCCESS));
+        free((void *)body.ptr);
+    }
+}
+
+static void check_bytes(const char *name, struct buf *out, const char *hex)
 {
     struct slice want = unit_hex(hex);
-    bool same = slice_eq(buf_slice(out), want) && !out->failed;
+    CHECK_CASE(name, slice_eq(buf_slice(out), want));
+    buf_deinit(out);
     free((void *)want.ptr);
-    out->len = 0;
-    return same;
 }
 
 static void test_encode(void)
 {
-    static const struct mqtt_subscription subs[] = {
-        {.filter = SLICE("a"), .qos = 1, .no_local = true, .retain_as_published = true, .retain_handling = 2},
-        {.filter = SLICE("#"), .qos = 2}};
+    struct mqtt_subscription subs[] = {
+        {.filter = SLICE("a"), .qos = 1},
+        {.filter = SLICE("b"), .qos = 2, .retain_handling = 2, .no_local = true, .retain_as_published = true},
+    };
     struct mqtt_properties p = {.present = 1ull << MQTT_PROP_SUBSCRIPTION_ID, .subscription_id = 128};
     struct buf out = {0};
-    mqtt_subscribe_encode(&out, MQTT_V311, 7, NULL, subs, 2);
-    CHECK(holds(&out, "82 0a 0007 0001 61 01 0001 23 02"));
-    mqtt_subscribe_encode(&out, MQTT_V5, 7, NULL, subs, 1);
-    CHECK(holds(&out, "82 07 0007 00 0001 61 2d"));
-    mqtt_subscribe_encode(&out, MQTT_V5, 7, &p, subs, 1);
-    CHECK(holds(&out, "82 0a 0007 03 0b8001 0001 61 2d"));
-    mqtt_unsubscribe_encode(&out, MQTT_V31, 7, NULL, subs, 2);
-    CHECK(holds(&out, "a2 08 0007 0001 61 0001 23"));
-    mqtt_unsubscribe_encode(&out, MQTT_V5, 7, NULL, subs, 1);
-    CHECK(holds(&out, "a2 06 0007 00 0001 61"));
-    buf_deinit(&out);
+
+    mqtt_subscribe_encode(&out, MQTT_V5, 0x102, &p, subs, 2);
+    check_bytes("SUBSCRIBE, 5", &out, "82 0e 0102 03 0b 8001 0001 61 01 0001 62 2e");
+    mqtt_subscribe_encode(&out, MQTT_V5, 1, NULL, subs, 1);
+    check_bytes("SUBSCRIBE, no properties", &out, "82 07 0001 00 0001 61 01");
+    mqtt_subscribe_encode(&out, MQTT_V311, 1, &p, subs, 2);
+    check_bytes("SUBSCRIBE, 3.1.1: qos alone", &out, "82 0a 0001 0001 61 01 0001 62 02");
+    mqtt_unsubscribe_encode(&out, MQTT_V5, 1, NULL, subs, 2);
+    check_bytes("UNSUBSCRIBE, 5", &out, "a2 09 0001 00 0001 61 0001 62");
+    mqtt_unsubscribe_encode(&out, MQTT_V31, 1, NULL, subs, 1);
+    check_bytes("UNSUBSCRIBE, 3.1", &out, "a2 05 0001 0001 61");
 }
 
-static void test_suback(void)
+static void test_suback_encode(void)
 {
-    struct mqtt_suback s = {.packet_id = 7, .codes = SLICE("\x00\x02\x87\x8f")}, again;
+    struct mqtt_suback s = {.packet_id = 0x102, .codes = SLICE("\x00\x01\x02\x8f\x87")};
     struct buf out = {0};
+
     mqtt_suback_encode(&out, MQTT_SUBACK, MQTT_V5, &s);
-    CHECK(mqtt_suback_decode(MQTT_SUBACK, slice_drop(buf_slice(&out), 2), 0, MQTT_V5, &again) == MQTT_SUCCESS);
-    CHECK(again.packet_id == 7 && slice_eq(again.codes, s.codes));
-    CHECK(holds(&out, "90 07 0007 00 00 02 87 8f"));
-    mqtt_suback_encode(&out, MQTT_SUBACK, MQTT_V311, &s); /* every failure is 0x80 there */
-    CHECK(holds(&out, "90 06 0007 00 02 80 80"));
-    s.codes = SLICE("\x00\x11");
-    mqtt_suback_encode(&out, MQTT_UNSUBACK, MQTT_V5, &s);
-    CHECK(holds(&out, "b0 05 0007 00 00 11"));
+    check_bytes("SUBACK, 5", &out, "90 08 0102 00 00 01 02 8f 87");
+    mqtt_suback_encode(&out, MQTT_SUBACK, MQTT_V311, &s);
+    check_bytes("SUBACK, 3.1.1: one word for failure", &out, "90 07 0102 00 01 02 80 80");
     mqtt_suback_encode(&out, MQTT_UNSUBACK, MQTT_V311, &s);
-    CHECK(holds(&out, "b0 02 0007"));
-    buf_deinit(&out);
+    check_bytes("UNSUBACK, 3.1.1: no codes", &out, "b0 02 0102");
+    s.codes = SLICE("\x00\x11");
+    s.properties = (struct mqtt_properties){.present = 1ull << MQTT_PROP_REASON_STRING, .reason_string = SLICE("r")};
+    mqtt_suback_encode(&out, MQTT_UNSUBACK, MQTT_V5, &s);
+    check_bytes("UNSUBACK, 5", &out, "b0 09 0102 04 1f 0001 72 00 11");
 }
 
-static const struct {
-    enum mqtt_type type;
-    enum mqtt_version version;
-    const char *legal; /* hex, every code that is */
-} acks[] = {
-    {MQTT_SUBACK, MQTT_V31, "00 01 02 80"},
-    {MQTT_SUBACK, MQTT_V311, "00 01 02 80"},
-    {MQTT_SUBACK, MQTT_V5, "00 01 02 80 83 87 8f 91 97 9e a1 a2"}, /* [MQTT-3.9.3-2] */
-    {MQTT_UNSUBACK, MQTT_V5, "00 11 80 83 87 8f 91"},              /* [MQTT-3.11.3-2] */
-};
-
-static void test_codes(void)
+/* The legal codes: tables 3-8 [MQTT-3.9.3-2] and 3-9 [MQTT-3.11.3-2] of 5.0. */
+static void test_suback_codes(void)
 {
-    for (size_t i = 0; i < COUNT_OF(acks); i++) {
-        struct slice legal = unit_hex(acks[i].legal);
-        for (unsigned code = 0; code < 256; code++) {
-            uint8_t v5[4] = {0, 1, 0, (uint8_t)code}, v3[3] = {0, 1, (uint8_t)code};
-            struct slice body = acks[i].version == MQTT_V5 ? slice_of(v5, sizeof(v5)) : slice_of(v3, sizeof(v3));
-            struct mqtt_suback s;
-            bool good = memchr(legal.ptr, (int)code, legal.len) != NULL;
-            enum mqtt_reason got = mqtt_suback_decode(acks[i].type, body, 0, acks[i].version, &s);
-            CHECK_CASE(acks[i].legal, got == (good ? MQTT_SUCCESS : MQTT_PROTOCOL_ERROR));
-        }
-        free((void *)legal.ptr);
+    static const uint8_t subscribed[] = {0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8f, 0x91, 0x97, 0x9e, 0xa1, 0xa2};
+    static const uint8_t unsubscribed[] = {0x00, 0x11, 0x80, 0x83, 0x87, 0x8f, 0x91};
+    for (unsigned code = 0; code < 256; code++) {
+        uint8_t v5[] = {0, 1, 0, (uint8_t)code}, v3[] = {0, 1, (uint8_t)code};
+        struct mqtt_suback s;
+        bool want = memchr(subscribed, (int)code, sizeof(subscribed)) != NULL, want_3 = code <= 2 || code == 0x80;
+        enum mqtt_reason got = mqtt_suback_decode(MQTT_SUBACK, slice_of(v5, 4), 0, MQTT_V5, &s);
+        CHECK(got == (want ? MQTT_SUCCESS : MQTT_PROTOCOL_ERROR));
+        got = mqtt_suback_decode(MQTT_SUBACK, slice_of(v3, 3), 0, MQTT_V311, &s);
+        CHECK(got == (want_3 ? MQTT_SUCCESS : MQTT_PROTOCOL_ERROR));
+        want = memchr(unsubscribed, (int)code, sizeof(unsubscribed)) != NULL;
+        got = mqtt_suback_decode(MQTT_UNSUBACK, slice_of(v5, 4), 0, MQTT_V5, &s);
+        CHECK(got == (want ? MQTT_SUCCESS : MQTT_PROTOCOL_ERROR));
+        CHECK(mqtt_suback_decode(MQTT_UNSUBACK, slice_of(v3, 3), 0, MQTT_V311, &s) == MQTT_MALFORMED_PACKET);
     }
 }
 
-UNIT_MAIN("proto/mqtt/subscribe", {"options", test_options}, {"walk", test_walk}, {"encode", test_encode},
-          {"SUBACK", test_suback}, {"codes", test_codes})
+UNIT_MAIN("proto/mqtt/subscribe", {"filters", test_walk}, {"filters of UNSUBSCRIBE", test_walk_unsubscribe},
+          {"options", test_options}, {"UNSUBSCRIBE", test_unsubscribe_decode}, {"encoding", test_encode},
+          {"acknowledgements", test_suback_encode}, {"codes", test_suback_codes})

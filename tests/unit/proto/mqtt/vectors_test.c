@@ -31,7 +31,7 @@ static bool row_parse(char *line, struct row *ret_row)
         return false;
     }
     char copy[40];
-    snprintf(copy, sizeof(copy), "%s", line);
+    snprintf(copy, sizeof(copy), "%.39s", line);
     for (size_t i = 0; i < COUNT_OF(fields); i++) {
         char *field = strsep(&line, "|");
         CHECK_CASE(copy, field != NULL);
@@ -92,8 +92,8 @@ static unsigned try_versions(const struct row *row)
     static const struct {
         const char *text;
         enum mqtt_version version;
-    } rows[] = {{"3.1", MQTT_V31},  {"3.1.1", MQTT_V311}, {"5", MQTT_V5}, {"3.x", MQTT_V31}, {"3.x", MQTT_V311},
-                {"all", MQTT_V31}, {"all", MQTT_V311},   {"all", MQTT_V5}};
+    } rows[] = {{"3.1", MQTT_V31},  {"3.1.1", MQTT_V311}, {"5", MQTT_V5},     {"3.x", MQTT_V31},
+                {"3.x", MQTT_V311}, {"all", MQTT_V31},    {"all", MQTT_V311}, {"all", MQTT_V5}};
     bool from_client = strcmp(row->sender, "server") != 0, from_server = strcmp(row->sender, "client") != 0;
     unsigned tried = 0;
 

@@ -1,0 +1,141 @@
+# Tern: everything is built into build/. `make run` and `make test` are all that a newcomer needs; `make help` lists more.
+#
+#   BUILD=release (default, gcc) | clang | asan | tsan | fuzz (clang)      each builds into build/$(BUILD)
+
+BUILD ?= release
+CC := $(if $(filter default,$(origin CC)),$(if $(filter clang fuzz,$(BUILD)),clang,gcc),$(CC))
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 60
+B := build/$(BUILD)
+
+comma := ,
+HARDEN := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+CFLAGS_release := $(HARDEN)
+CFLAGS_clang := $(HARDEN)
+CFLAGS_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+CFLAGS_tsan := -O1 -fsanitize=thread
+CFLAGS_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+CFLAGS := -std=gnu11 -g -I. -pthread -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \
+	-fno-omit-frame-pointer -fno-strict-aliasing -D_GNU_SOURCE $(CFLAGS_$(BUILD)) $(EXTRA_CFLAGS)
+LDLIBS := -luring -lyaml -lm
+LDFLAGS := -pthread $(CFLAGS_$(BUILD)) $(if $(filter release clang,$(BUILD)),-pie -Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)
+
+CORE_SRC := $(filter-out broker/main.c,$(wildcard proto/*/*.c storage/*.c cluster/*.c broker/*.c broker/*/*.c))
+CORE_OBJ := $(CORE_SRC:%.c=$(B)/%.o)
+BENCH_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard bench/*.c))
+UNIT_SRC := $(wildcard tests/unit/*/*/*_test.c)
+UNIT := $(UNIT_SRC:%.c=$(B)/%)
+FUZZ := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
+TESTLIB_SRC := $(wildcard tests/lib/*.c)
+TESTLIB_OBJ := $(TESTLIB_SRC:%.c=$(B)/%.o)
+C_FILES := $(wildcard proto/*/*.[ch] storage/*.[ch] cluster/*.[ch] broker/*.[ch] broker/*/*.[ch] bench/*.[ch] \
+	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
+
+all: $(B)/tern $(if $(BENCH_OBJ),$(B)/tern-bench)
+
+help:
+	@echo 'make run           set up what is missing, build, start Tern and show it at work; Ctrl-C ends it'
+	@echo 'make test          set up what is missing, build with gcc and clang, run every test'
+	@echo 'make               build build/release/tern and tern-bench    (BUILD=clang|asan|tsan for other builds)'
+	@echo 'make setup         install what building and testing need (apt; elsewhere it prints the list)'
+	@echo 'make test-quick    the unit tests'
+	@echo 'make test-asan     the unit tests with address and undefined-behaviour sanitizers'
+	@echo 'make test-tsan     the unit tests of several threads with the thread sanitizer'
+	@echo 'make check         formatting, include rules, static analysis, reference in the README'
+	@echo 'make format        format all C files'
+	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (60)'
+	@echo 'make bench         build build/release/tern-bench and say how to use it'
+	@echo 'make install       install into DESTDIR/PREFIX (/usr/local)'
+	@echo 'make clean         remove build/'
+
+$(B)/%.o: %.c
+	@mkdir -p $(dir $@)
+	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/tern.a: $(CORE_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(B)/tern: $(B)/broker/main.o $(B)/tern.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@ln -sfn $(BUILD)/tern build/tern
+
+$(B)/tern-bench: $(BENCH_OBJ) $(B)/tern.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(UNIT): $(B)/%: $(B)/%.o $(TESTLIB_OBJ) $(B)/tern.a
+	$(CC) $(LDFLAGS) -o $@ $< $(TESTLIB_OBJ) $(B)/tern.a $(LDLIBS) -lcunit
+
+$(FUZZ): $(B)/%: $(B)/%.o $(B)/tern.a
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(B)/tern.a $(LDLIBS)
+
+units: $(UNIT)
+
+fuzzers: $(FUZZ)
+
+# --- what a newcomer calls ------------------------------------------------------------------------------------------
+
+setup:
+	@deploy/setup.sh test
+
+run:
+	@deploy/setup.sh run
+	@$(MAKE) --no-print-directory all
+	@deploy/run.sh $(B)/tern
+
+test:
+	@deploy/setup.sh test
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON) tests/run.py
+
+test-quick: $(UNIT)
+	@$(PYTHON) tests/lib/run_unit.py $(UNIT)
+
+test-asan:
+	@$(MAKE) --no-print-directory BUILD=asan test-quick
+
+# The thread sanitizer sees nothing in programs of one thread: only the rooms that share memory are run under it.
+TSAN_ROOMS := tests/unit/broker/loop tests/unit/broker/topic tests/unit/broker/base tests/unit/broker/flow
+test-tsan:
+	@$(MAKE) --no-print-directory BUILD=tsan UNIT_SRC='$(wildcard $(TSAN_ROOMS:%=%/*_test.c))' test-quick
+
+check: check-format check-layers check-static check-readme
+	@echo '4 passed, 0 failed, 0 skipped'
+
+check-format:
+	@clang-format --dry-run -Werror $(C_FILES)
+
+format:
+	@clang-format -i $(C_FILES)
+
+check-layers:
+	@$(PYTHON) tests/lib/check_layers.py
+
+check-static:
+	@mkdir -p build/cppcheck
+	@cppcheck --quiet --std=c11 --language=c -I. -D_GNU_SOURCE -D__linux__ -D__x86_64__ --enable=warning,portability \
+		--inline-suppr --error-exitcode=1 --cppcheck-build-dir=build/cppcheck -j2 \
+		$(filter %.c,$(filter-out tests/%,$(C_FILES)))
+
+check-readme: $(B)/tern
+	@$(PYTHON) tests/lib/config_reference.py $(B)/tern README.md deploy/tern.example.yaml
+
+fuzz:
+	@$(MAKE) --no-print-directory BUILD=fuzz fuzzers
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON) tests/lib/run_fuzz.py $(FUZZ:$(B)/%=build/fuzz/%)
+
+bench: $(B)/tern-bench
+	@echo 'Start a broker (make run), then: $(B)/tern-bench --help'
+
+install: $(B)/tern $(if $(BENCH_OBJ),$(B)/tern-bench)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/tern
+	install -m 755 $^ $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 deploy/tern.example.yaml README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tern/
+
+clean:
+	rm -rf build
+
+.PHONY: all help units fuzzers setup run test test-quick test-asan test-tsan check check-format format check-layers \
+	check-static check-readme fuzz bench install clean
+.SECONDARY:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

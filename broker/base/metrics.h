@@ -1,0 +1,117 @@
+/* metrics.h -- counters and latency histograms of one shard, from one table.
+ *
+ * Why: a number is written in one place, by one thread, with a plain relaxed store; whoever wants the node's sums adds
+ * the shards up. The table gives each metric its Prometheus name and help text; `$SYS` and the later HTTP page read the
+ * same table. */
+#ifndef TERN_BROKER_BASE_METRICS_H
+#define TERN_BROKER_BASE_METRICS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* X(identifier, kind, "name", "help"): kind COUNTER only grows, GAUGE goes up and down. */
+#define METRICS_TABLE(X) \
+    X(BYTES_RECEIVED, COUNTER, "tern_bytes_received_total", "Bytes received from clients.") \
+    X(BYTES_SENT, COUNTER, "tern_bytes_sent_total", "Bytes sent to clients.") \
+    X(PACKETS_RECEIVED, COUNTER, "tern_packets_received_total", "MQTT control packets received.") \
+    X(PACKETS_SENT, COUNTER, "tern_packets_sent_total", "MQTT control packets sent.") \
+    X(PUBLISH_RECEIVED, COUNTER, "tern_publish_received_total", "PUBLISH packets received.") \
+    X(PUBLISH_SENT, COUNTER, "tern_publish_sent_total", "PUBLISH packets sent.") \
+    X(PUBLISH_BYTES_RECEIVED, COUNTER, "tern_publish_received_bytes_total", "Payload bytes of PUBLISH received.") \
+    X(PUBLISH_BYTES_SENT, COUNTER, "tern_publish_sent_bytes_total", "Payload bytes of PUBLISH sent.") \
+    X(SOCKETS_OPENED, COUNTER, "tern_sockets_opened_total", "Connections accepted.") \
+    X(SOCKETS, GAUGE, "tern_sockets", "Connections open now, CONNECT seen or not.") \
+    X(SOCKETS_REFUSED, COUNTER, "tern_sockets_refused_total", "Connections closed at once because of a limit.") \
+    X(CONNECTS, COUNTER, "tern_connects_total", "CONNECT packets answered with success.") \
+    X(CONNECTS_REFUSED, COUNTER, "tern_connects_refused_total", "CONNECT packets refused.") \
+    X(CONNECTED, GAUGE, "tern_clients_connected", "Clients connected now.") \
+    X(SESSIONS, GAUGE, "tern_sessions", "Sessions, connected or not.") \
+    X(SESSIONS_EXPIRED, COUNTER, "tern_sessions_expired_total", "Sessions that expired while disconnected.") \
+    X(TAKEOVERS, COUNTER, "tern_takeovers_total", "Connections closed because their client connected anew.") \
+    X(SUBSCRIPTIONS, GAUGE, "tern_subscriptions", "Subscriptions, shared ones included.") \
+    X(SHARED_SUBSCRIPTIONS, GAUGE, "tern_shared_subscriptions", "Shared subscriptions.") \
+    X(RETAINED, GAUGE, "tern_retained_messages", "Retained messages.") \
+    X(RETAINED_BYTES, GAUGE, "tern_retained_bytes", "Bytes of retained messages.") \
+    X(QUEUED, GAUGE, "tern_queued_messages", "Messages waiting in sessions, in flight ones included.") \
+    X(QUEUED_BYTES, GAUGE, "tern_queued_bytes", "Bytes of the messages waiting in sessions.") \
+    X(DROPPED_QUEUE_FULL, COUNTER, "tern_dropped_queue_full_total", "Deliveries dropped: session queue full.") \
+    X(DROPPED_OUTBOX_FULL, COUNTER, "tern_dropped_outbox_full_total", "QoS 0 deliveries dropped: slow reader.") \
+    X(DROPPED_OFFLINE, COUNTER, "tern_dropped_offline_total", "QoS 0 deliveries dropped: client not connected.") \
+    X(DROPPED_EXPIRED, COUNTER, "tern_dropped_expired_total", "Deliveries dropped: message expiry interval passed.") \
+    X(DROPPED_TOO_LARGE, COUNTER, "tern_dropped_too_large_total", "Deliveries dropped: above Maximum Packet Size.") \
+    X(DROPPED_NO_MEMORY, COUNTER, "tern_dropped_no_memory_total", "Deliveries dropped: allocation failed.") \
+    X(DROPPED_RETAIN_QUOTA, COUNTER, "tern_dropped_retain_quota_total", \
+      "Messages not retained: count or bytes used up.") \
+    X(DROPPED_NO_MEMBER, COUNTER, "tern_dropped_no_member_total", "Shared deliveries dropped: no member left.") \
+    X(UNROUTED, COUNTER, "tern_publish_unrouted_total", "PUBLISH packets with no matching subscriber.") \
+    X(READS_PAUSED, COUNTER, "tern_reads_paused_total", \
+      "Times that reading from a client was stopped for back pressure.") \
+    X(FEATURE_TOPIC_ALIAS_IN, COUNTER, "tern_feature_topic_alias_received_total", \
+      "PUBLISH received with a topic alias.") \
+    X(FEATURE_TOPIC_ALIAS_OUT, COUNTER, "tern_feature_topic_alias_sent_total", "PUBLISH sent with a topic alias.") \
+    X(FEATURE_MESSAGE_EXPIRY, COUNTER, "tern_feature_message_expiry_total", \
+      "PUBLISH received with an expiry interval.") \
+    X(FEATURE_SESSION_EXPIRY, COUNTER, "tern_feature_session_expiry_total", \
+      "CONNECT 5.0 with a session expiry interval.") \
+    X(FEATURE_RESPONSE_TOPIC, COUNTER, "tern_feature_response_topic_total", "PUBLISH received with a response topic.") \
+    X(FEATURE_USER_PROPERTY, COUNTER, "tern_feature_user_property_total", "PUBLISH received with user properties.") \
+    X(FEATURE_SHARED, COUNTER, "tern_feature_shared_subscribe_total", "Shared subscriptions made.") \
+    X(FEATURE_SUBSCRIPTION_ID, COUNTER, "tern_feature_subscription_id_total", \
+      "SUBSCRIBE with a subscription identifier.") \
+    X(FEATURE_RECEIVE_MAX, COUNTER, "tern_feature_receive_maximum_total", "CONNECT 5.0 with a receive maximum.") \
+    X(FEATURE_WILL_DELAY, COUNTER, "tern_feature_will_delay_total", "CONNECT 5.0 with a will delay interval.")
+
+enum metric {
+#define METRICS_ID(identifier, kind, name, help) METRIC_##identifier,
+    METRICS_TABLE(METRICS_ID)
+#undef METRICS_ID
+        METRIC_COUNT
+};
+
+/* X(identifier, "name", "help"): latencies in nanoseconds, shown in seconds. */
+#define METRICS_HISTOGRAMS(X) \
+    X(PUBLISH_ACK, "tern_publish_ack_seconds", "From a QoS 1 or 2 PUBLISH to its PUBACK or PUBREC.") \
+    X(CONNECT, "tern_connect_seconds", "From accept to CONNACK.") \
+    X(TURN, "tern_turn_seconds", "Length of a shard's turn, sleep excluded.")
+
+enum metric_histogram {
+#define METRICS_ID(identifier, name, help) METRIC_HISTOGRAM_##identifier,
+    METRICS_HISTOGRAMS(METRICS_ID)
+#undef METRICS_ID
+        METRIC_HISTOGRAM_COUNT
+};
+
+#define METRIC_BUCKETS 112 /* log-linear: 4 a power of two, from 1 us to 240 s; see metric_bucket_ns */
+
+struct metrics {
+    uint64_t values[METRIC_COUNT]; /* gauges too; one shard's may be negative as int64_t, the sum is not */
+    uint64_t buckets[METRIC_HISTOGRAM_COUNT][METRIC_BUCKETS];
+    uint64_t sum_ns[METRIC_HISTOGRAM_COUNT];
+};
+
+static inline void metric_add(struct metrics *m, enum metric metric, int64_t n)
+{
+    uint64_t value = __atomic_load_n(&m->values[metric], __ATOMIC_RELAXED) + (uint64_t)n;
+    __atomic_store_n(&m->values[metric], value, __ATOMIC_RELAXED);
+}
+
+static inline void metric_inc(struct metrics *m, enum metric metric)
+{
+    metric_add(m, metric, 1);
+}
+
+void metric_observe(struct metrics *m, enum metric_histogram histogram, uint64_t ns);
+
+/* Upper bound of a bucket in nanoseconds. */
+uint64_t metric_bucket_ns(unsigned bucket);
+
+/* Add what `from` holds at this moment to `sum`; from may belong to a running shard. */
+void metrics_sum(struct metrics *sum, const struct metrics *from);
+
+/* The q-quantile (0..1) in nanoseconds, 0 when empty. */
+uint64_t metrics_quantile(const struct metrics *m, enum metric_histogram histogram, double q);
+
+const char *metric_name(enum metric metric);
+const char *metric_help(enum metric metric);
+
+#endif

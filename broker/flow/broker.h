@@ -1,0 +1,120 @@
+/* broker.h -- the tables that one shard owns, and the few that the node shares. Flows are functions over them. */
+#ifndef TERN_BROKER_FLOW_BROKER_H
+#define TERN_BROKER_FLOW_BROKER_H
+
+#include "broker/base/config.h"
+#include "broker/conn/conn.h"
+#include "broker/conn/listener.h"
+#include "broker/group/group.h"
+#include "broker/topic/match_cache.h"
+#include "broker/topic/share_group.h"
+#include "proto/base/prng.h"
+
+#define CONTROL_SHARD 0u
+
+/* Shared by all shards; only what says so is ever changed after the start. */
+struct node_tables {
+    struct hash_key key;               /* of every table whose keys clients choose */
+    struct route_table *routes;        /* written by the control shard */
+    struct retained_quota retained_quota; /* atomics */
+    struct session_quota session_quota;   /* atomics */
+    struct ledger *ledger;             /* locked */
+    struct listener listeners[CONFIG_LISTENERS_MAX];
+    unsigned listener_count;
+    uint64_t started_ms; /* monotonic */
+    const struct metrics *metrics[SHARDS_MAX]; /* each written by its shard, read by the control shard */
+    unsigned shard_count;
+    _Atomic(const struct config *) config; /* set by the main thread; each shard takes it over in its next turn */
+    atomic_uint_least64_t stop_by_ms;      /* monotonic; not 0: send everybody away and stop, at the latest then */
+};
+
+struct receipt;
+
+/* Receipts that wait for another shard, in the order of the mails. */
+struct receipt_fifo {
+    struct receipt **ring; /* owned */
+    uint32_t mask, head, tail;
+};
+
+struct broker {
+    struct conn_lists conns; /* first: conn.c finds it through shard->broker */
+    struct shard *shard;
+    struct node_tables *node;
+    _Atomic(const struct config *) config_seen; /* for the main thread: the one this shard uses */
+    const struct config *config;     /* of this turn */
+    struct group_context groups_of_shard;
+    struct group groups[GROUPS]; /* those at home here are used: id % shards == index */
+    struct topic_tree *tree;
+    struct match_cache *cache;
+    struct retained *retained;
+    struct share_table *shares;      /* those at home here */
+    struct map share_subscriptions;  /* struct session_share by (share, session uid) */
+    struct { /* settled share deliveries, gathered for one mail */
+        uint64_t share, session;
+        uint32_t count;
+    } share_settled;
+    struct listener_door doors[CONFIG_LISTENERS_MAX];
+    struct receipt_fifo receipts[SHARDS_MAX]; /* by shard that has to answer */
+    struct list receipts_all;        /* struct receipt.in_broker */
+    uint32_t settled[SHARDS_MAX];    /* by shard: mails with receipts handled since the last answer */
+    struct list holds;               /* struct hold: acknowledgements that wait for a slow subscriber */
+    struct list congested;           /* conns that wait for the mail, by in_ready */
+    struct list jobs;                /* struct subscribe_job */
+    struct list replays, replays_ready; /* struct replay: all; those that can go on */
+    unsigned routes_pending;         /* announcements not yet answered by the control shard */
+    struct timer due_timer;          /* the next TICK of a group */
+    struct timer house_timer;        /* holds, sweeps, spare memory */
+    struct sys *sys;                 /* control shard: state of $SYS */
+    struct buf frame[3];             /* scratch: a frame to be shared, by kind (deliver.c); forwarded properties (publish.c) */
+    struct prng prng;
+    uint64_t trimmed_ms;             /* when spare memory was given back last */
+    bool stopping;
+};
+
+_Static_assert(offsetof(struct broker, conns) == 0, "conn.c finds the lists through shard->broker");
+
+static inline struct broker *broker_of(const struct conn *conn)
+{
+    return conn->shard->broker;
+}
+
+static inline uint64_t broker_hash(const struct broker *b, struct slice s)
+{
+    return hash_keyed(&b->node->key, s);
+}
+
+/* Home shard of a client id, a retained topic or a share by its hash. */
+static inline unsigned broker_home(const struct broker *b, uint64_t hash)
+{
+    return group_of(hash) % b->shard->count;
+}
+
+static inline struct group *broker_group(struct broker *b, const struct session *session)
+{
+    return &b->groups[session->group];
+}
+
+static inline void broker_metric(struct broker *b, enum metric metric, int64_t n)
+{
+    metric_add(b->shard->metrics, metric, n);
+}
+
+/* Apply a command to the group of its session at the time of this turn. */
+static inline void broker_apply(struct broker *b, struct command *command, struct outcome *ret_outcome)
+{
+    command->wall_ms = b->shard->wall_ms;
+    group_apply(broker_group(b, command->session), command, ret_outcome);
+}
+
+/* Build a shard's tables before its thread starts. Returns 0 or -ENOMEM, and then broker_deinit takes the half-made one. */
+int broker_init(struct broker *b, struct node_tables *node, unsigned shard, unsigned shard_count);
+
+/* After all threads have ended and the mail has been discarded: first broker_release for each, for tables of one may point into
+ * another's, then broker_deinit. */
+void broker_release(struct broker *b);
+void broker_deinit(struct broker *b);
+
+/* What a shard calls: node.c hands it over. */
+extern const struct shard_handler broker_shard_handler;
+
+#endif

@@ -1,0 +1,380 @@
+/* The way of a CONNECT (3.1, 3.2): judge it on the shard that accepted the connection, move to the home of its client id, claim the session, answer. */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/flow/dispatch.h"
+#include "broker/flow/flow.h"
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+#include "proto/base/utf8.h"
+#include "proto/mqtt/connect.h"
+#include "proto/mqtt/topic.h"
+
+void connect_arrived(struct conn *conn)
+{
+    timer_set(conn->shard->timers, &conn->timer, conn->shard->now_ms + broker_of(conn)->config->limits.connect_timeout_ms);
+}
+
+/* ---- no ---- */
+
+/* Refuse in the client's own words (3.2.2.2): a reason code, a return code, or silence. */
+static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, struct slice client_id)
+{
+    struct broker *b = broker_of(conn);
+    struct mqtt_connack connack = {.code = (uint8_t)reason};
+    char peer[CONN_PEER_TEXT];
+    bool answer = version == MQTT_V5;
+
+    log_event(LOG_INFO, "connect_refused", {"client", LOG_SLICE(client_id)}, {"peer", LOG_STR(conn_peer(conn, peer))},
+              {"version", LOG_INT(version)}, {"reason", LOG_STR(mqtt_reason_name(reason))});
+    broker_metric(b, METRIC_CONNECTS_REFUSED, 1);
+    if (version != MQTT_V5) {
+        connack.code = mqtt_connack_code_v3(reason);
+        answer = connack.code != 0 && (version != 0 || reason == MQTT_UNSUPPORTED_PROTOCOL_VERSION);
+    }
+    if (answer) {
+        mqtt_connack_encode(conn_out(conn), version == MQTT_V5 ? MQTT_V5 : MQTT_V311, &connack);
+        broker_metric(b, METRIC_PACKETS_SENT, 1);
+        conn_finish(conn);
+    } else {
+        conn_drop(conn);
+    }
+}
+
+static enum mqtt_reason check_will(const struct broker *b, const struct mqtt_will *will)
+{
+    if (!will->present) {
+        return MQTT_SUCCESS;
+    }
+    if (will->qos > b->config->mqtt.maximum_qos) { /* [MQTT-3.2.2-12] */
+        return MQTT_QOS_NOT_SUPPORTED;
+    }
+    if (will->retain && !b->config->mqtt.retain_available) { /* [MQTT-3.2.2-13] */
+        return MQTT_RETAIN_NOT_SUPPORTED;
+    }
+    if (!mqtt_topic_valid(will->topic, b->config->mqtt.max_topic_levels)) {
+        return MQTT_TOPIC_NAME_INVALID;
+    }
+    if (will->topic.len >= 5 && memcmp(will->topic.ptr, "$SYS/", 5) == 0) {
+        return MQTT_NOT_AUTHORIZED;
+    }
+    if (mqtt_property_has(&will->properties, MQTT_PROP_RESPONSE_TOPIC) &&
+        !mqtt_topic_valid(will->properties.response_topic, UINT16_MAX)) {
+        return MQTT_PROTOCOL_ERROR;
+    }
+    if (b->config->mqtt.validate_payload_format && mqtt_property_has(&will->properties, MQTT_PROP_PAYLOAD_FORMAT) &&
+        will->properties.payload_format == 1 && !utf8_valid(will->payload)) {
+        return MQTT_PAYLOAD_FORMAT_INVALID;
+    }
+    return MQTT_SUCCESS;
+}
+
+static enum mqtt_reason check_client_id(const struct broker *b, const struct mqtt_connect *c)
+{
+    if (c->client_id.len > b->config->mqtt.max_client_id_bytes) {
+        return MQTT_CLIENT_IDENTIFIER_NOT_VALID;
+    }
+    if (c->client_id.len == 0 && (c->version == MQTT_V31 || (c->version == MQTT_V311 && !c->clean_start))) {
+        return MQTT_CLIENT_IDENTIFIER_NOT_VALID; /* [MQTT311-3.1.3-8] */
+    }
+    return MQTT_SUCCESS;
+}
+
+/* Who may come in. There are no users yet: what a listener lets in, it lets in as anybody. */
+static enum mqtt_reason check_access(const struct conn *conn, const struct mqtt_connect *c)
+{
+    if (mqtt_property_has(&c->properties, MQTT_PROP_AUTH_METHOD)) { /* [MQTT-4.12.0-1] */
+        return MQTT_BAD_AUTHENTICATION_METHOD;
+    }
+    if (conn->listener->allow_anonymous) {
+        return MQTT_SUCCESS;
+    }
+    return c->has_user_name ? MQTT_BAD_USER_NAME_OR_PASSWORD : MQTT_NOT_AUTHORIZED;
+}
+
+static enum mqtt_reason check_connect(const struct broker *b, const struct conn *conn, const struct mqtt_connect *c)
+{
+    enum mqtt_reason reason = check_client_id(b, c);
+
+    if (reason == MQTT_SUCCESS) {
+        reason = check_will(b, &c->will);
+    }
+    if (reason == MQTT_SUCCESS &&
+        (c->properties.user_count + c->will.properties.user_count > b->config->limits.max_user_properties ||
+         c->properties.user_bytes + c->will.properties.user_bytes > b->config->limits.max_user_property_bytes)) {
+        reason = MQTT_QUOTA_EXCEEDED;
+    }
+    return reason == MQTT_SUCCESS ? check_access(conn, c) : reason;
+}
+
+/* ---- yes ---- */
+
+#define ASSIGNED_BYTES 26
+
+/* A client id for a client that brought none [MQTT-3.1.3-6]: random, and at home on this shard, so that it need not move. */
+static struct slice assign_client_id(const struct broker *b, char text[ASSIGNED_BYTES + 1])
+{
+    struct slice id;
+    do {
+        uint64_t random[2];
+        clock_random(random, sizeof(random));
+        snprintf(text, ASSIGNED_BYTES + 1, "tern-%016llx%05llx", (unsigned long long)random[0],
+                 (unsigned long long)(random[1] & 0xfffff));
+        id = slice_of(text, ASSIGNED_BYTES);
+    } while (broker_home(b, broker_hash(b, id)) != b->shard->index);
+    return id;
+}
+
+static struct will *make_will(struct broker *b, const struct mqtt_will *w)
+{
+    struct will *will = calloc(1, sizeof(*will));
+    if (!will) {
+        return NULL;
+    }
+    will->message = message_new(&(struct message_source){
+        .topic = w->topic,
+        .payload = w->payload,
+        .properties_raw = w->properties.raw,
+        .topic_hash = broker_hash(b, w->topic),
+        .expires_at_ms = MESSAGE_NEVER,
+        .qos = w->qos,
+        .retain = w->retain,
+    });
+    if (!will->message) {
+        free(will);
+        return NULL;
+    }
+    will->has_expiry = mqtt_property_has(&w->properties, MQTT_PROP_MESSAGE_EXPIRY);
+    will->expiry_s = w->properties.message_expiry_s;
+    will->delay_s = mqtt_property_has(&w->properties, MQTT_PROP_WILL_DELAY) ? w->properties.will_delay_s : 0;
+    broker_metric(b, METRIC_FEATURE_WILL_DELAY, will->delay_s > 0);
+    return will;
+}
+
+/* Session Expiry Interval as it will be held, of what was asked for (3.1.2.11.2; Clean Session in 3.x). */
+static uint32_t expiry_granted(const struct broker *b, const struct mqtt_connect *c)
+{
+    uint32_t asked = 0;
+
+    if (c->version != MQTT_V5) {
+        asked = c->clean_start ? 0 : MQTT_EXPIRY_NEVER; /* [MQTT311-3.1.2-4] [MQTT311-3.1.2-6] */
+    } else if (mqtt_property_has(&c->properties, MQTT_PROP_SESSION_EXPIRY)) {
+        asked = c->properties.session_expiry_s;
+    }
+    return asked < b->config->mqtt.max_session_expiry_s ? asked : (uint32_t)b->config->mqtt.max_session_expiry_s;
+}
+
+static uint16_t receive_max_granted(const struct broker *b, const struct mqtt_connect *c)
+{
+    uint32_t max = mqtt_property_has(&c->properties, MQTT_PROP_RECEIVE_MAX) ? c->properties.receive_max : 65535;
+    return (uint16_t)(max < b->config->mqtt.max_inflight ? max : b->config->mqtt.max_inflight);
+}
+
+/* Find or make the session. The earlier connection of the same client, always on this very shard, is sent away first [MQTT-3.1.4-3]. */
+static enum mqtt_reason claim(struct broker *b, const struct mqtt_connect *c, struct outcome *out)
+{
+    uint64_t hash = broker_hash(b, c->client_id);
+    struct group *group = &b->groups[group_of(hash)];
+    struct session *earlier = group_find(group, c->client_id, hash);
+    struct command command = {.type = COMMAND_CLAIM, .wall_ms = b->shard->wall_ms};
+
+    if (earlier && earlier->front) {
+        broker_metric(b, METRIC_TAKEOVERS, 1);
+        goodbye(earlier->front, MQTT_SESSION_TAKEN_OVER, NULL);
+    }
+    command.claim = (struct command_claim){
+        .client_id = c->client_id,
+        .hash = hash,
+        .clean_start = c->clean_start,
+        .expiry_s = expiry_granted(b, c),
+        .receive_max = receive_max_granted(b, c),
+        .will = c->will.present ? make_will(b, &c->will) : NULL,
+    };
+    if (c->will.present && !command.claim.will) {
+        return MQTT_SERVER_UNAVAILABLE;
+    }
+    group_apply(group, &command, out);
+    if (out->error) {
+        if (command.claim.will) {
+            message_unref(command.claim.will->message);
+            free(command.claim.will);
+        }
+        return out->error == -EDQUOT ? MQTT_QUOTA_EXCEEDED : MQTT_SERVER_UNAVAILABLE;
+    }
+    if (command.claim.will) {
+        command.claim.will->message->publisher = out->session->uid; /* nobody else has it yet */
+    }
+    broker_metric(b, METRIC_SESSIONS, !out->existed);
+    return MQTT_SUCCESS;
+}
+
+static void set_number(struct mqtt_properties *p, enum mqtt_property_id id)
+{
+    p->present |= 1ull << id;
+}
+
+/* What a 5.0 client is told (3.2.2.3): only what differs from what it would assume. */
+static void fill_connack(const struct broker *b, const struct conn *conn, const struct mqtt_connect *c, struct mqtt_properties *p)
+{
+    const struct config *config = b->config;
+    uint32_t asked = mqtt_property_has(&c->properties, MQTT_PROP_SESSION_EXPIRY) ? c->properties.session_expiry_s : 0;
+
+    if ((p->session_expiry_s = expiry_granted(b, c)) != asked) {
+        set_number(p, MQTT_PROP_SESSION_EXPIRY);
+    }
+    if ((p->receive_max = (uint16_t)config->mqtt.receive_maximum) != UINT16_MAX) {
+        set_number(p, MQTT_PROP_RECEIVE_MAX);
+    }
+    if ((p->maximum_qos = (uint8_t)config->mqtt.maximum_qos) < 2) { /* [MQTT-3.2.2-9] */
+        set_number(p, MQTT_PROP_MAXIMUM_QOS);
+    }
+    if (!config->mqtt.retain_available) {
+        set_number(p, MQTT_PROP_RETAIN_AVAILABLE);
+    }
+    p->packet_bytes_max = listener_packet_bytes_max(conn->listener);
+    set_number(p, MQTT_PROP_MAXIMUM_PACKET_SIZE);
+    if ((p->topic_alias_max = (uint16_t)config->mqtt.topic_alias_maximum) > 0) {
+        set_number(p, MQTT_PROP_TOPIC_ALIAS_MAX);
+    }
+    if (!config->mqtt.wildcard_available) {
+        set_number(p, MQTT_PROP_WILDCARD_AVAILABLE);
+    }
+    if (!config->mqtt.shared_available) {
+        set_number(p, MQTT_PROP_SHARED_AVAILABLE);
+    }
+    if (config->mqtt.max_keep_alive_s && (c->keep_alive_s == 0 || c->keep_alive_s > config->mqtt.max_keep_alive_s)) {
+        p->server_keep_alive_s = (uint16_t)config->mqtt.max_keep_alive_s;
+        set_number(p, MQTT_PROP_SERVER_KEEP_ALIVE);
+    }
+    if (mqtt_property_has(&c->properties, MQTT_PROP_REQUEST_RESPONSE_INFO) && c->properties.request_response_info &&
+        config->mqtt.response_information[0] != '\0') { /* [MQTT-3.1.2-28] */
+        p->response_info = slice_str(config->mqtt.response_information);
+        set_number(p, MQTT_PROP_RESPONSE_INFO);
+    }
+}
+
+/* What was agreed with the client goes into its connection. Returns 0 or -ENOMEM. */
+static int settle_terms(struct broker *b, struct conn *conn, const struct mqtt_connect *c)
+{
+    const struct mqtt_properties *p = &c->properties;
+    uint32_t keep_alive_s = c->keep_alive_s;
+
+    if (c->version == MQTT_V5 && b->config->mqtt.max_keep_alive_s &&
+        (keep_alive_s == 0 || keep_alive_s > b->config->mqtt.max_keep_alive_s)) {
+        keep_alive_s = (uint32_t)b->config->mqtt.max_keep_alive_s; /* [MQTT-3.2.2-21] */
+    }
+    conn->version = (uint8_t)c->version;
+    conn->keep_alive_ms = keep_alive_s * 1500; /* [MQTT-3.1.2-22] */
+    conn->rate_tokens = b->config->limits.max_publish_rate;
+    conn->rate_at_ms = b->shard->now_ms;
+    if (mqtt_property_has(p, MQTT_PROP_MAXIMUM_PACKET_SIZE)) {
+        conn->packet_bytes_max = p->packet_bytes_max;
+    }
+    if (mqtt_property_has(p, MQTT_PROP_REQUEST_PROBLEM_INFO)) {
+        conn->problem_info = p->request_problem_info != 0;
+    }
+    if (mqtt_property_has(p, MQTT_PROP_TOPIC_ALIAS_MAX) && p->topic_alias_max > 0 && b->config->mqtt.topic_alias_out > 0) {
+        uint32_t max = p->topic_alias_max < b->config->mqtt.topic_alias_out ? p->topic_alias_max : b->config->mqtt.topic_alias_out;
+        conn->alias_out = alias_out_new((uint16_t)max);
+        if (!conn->alias_out) {
+            return -ENOMEM;
+        }
+    }
+    broker_metric(b, METRIC_FEATURE_SESSION_EXPIRY, mqtt_property_has(p, MQTT_PROP_SESSION_EXPIRY));
+    broker_metric(b, METRIC_FEATURE_RECEIVE_MAX, mqtt_property_has(p, MQTT_PROP_RECEIVE_MAX));
+    return 0;
+}
+
+static void send_connack(struct broker *b, struct conn *conn, const struct mqtt_connect *c, bool present, bool assigned)
+{
+    struct mqtt_connack connack = {.session_present = present && c->version != MQTT_V31}; /* 3.1 has no such flag */
+
+    if (c->version == MQTT_V5) {
+        fill_connack(b, conn, c, &connack.properties);
+        if (assigned) { /* [MQTT-3.2.2-16] */
+            connack.properties.assigned_client_id = c->client_id;
+            set_number(&connack.properties, MQTT_PROP_ASSIGNED_CLIENT_ID);
+        }
+    }
+    mqtt_connack_encode(conn_out(conn), c->version, &connack);
+    broker_metric(b, METRIC_PACKETS_SENT, 1);
+}
+
+static void log_connected(const struct conn *conn, const struct mqtt_connect *c, bool present)
+{
+    char peer[CONN_PEER_TEXT];
+
+    log_event(LOG_INFO, "client_connected", {"client", LOG_SLICE(c->client_id)}, {"peer", LOG_STR(conn_peer(conn, peer))},
+              {"user", LOG_SLICE(c->has_user_name ? c->user_name : SLICE(""))}, {"version", LOG_INT(c->version)},
+              {"clean", LOG_INT(c->clean_start)}, {"keepalive", LOG_INT(conn->keep_alive_ms / 1500)},
+              {"present", LOG_INT(present)});
+}
+
+/* At home: from here on the client is served. */
+static void open_session(struct broker *b, struct conn *conn, const struct mqtt_connect *c, bool assigned)
+{
+    struct outcome out;
+
+    if (settle_terms(b, conn, c) != 0) {
+        refuse(conn, (uint8_t)c->version, MQTT_SERVER_UNAVAILABLE, c->client_id);
+        return;
+    }
+    enum mqtt_reason reason = claim(b, c, &out);
+    if (reason != MQTT_SUCCESS) {
+        refuse(conn, (uint8_t)c->version, reason, c->client_id);
+        goodbye_session(b, &out);
+        return;
+    }
+    struct session *session = out.session;
+    session->front = conn;
+    conn->session = session;
+    send_connack(b, conn, c, out.existed, assigned); /* [MQTT-3.2.0-1]: before anything else */
+    log_connected(conn, c, out.existed);
+    broker_metric(b, METRIC_CONNECTS, 1);
+    broker_metric(b, METRIC_CONNECTED, 1);
+    metric_observe(b->shard->metrics, METRIC_HISTOGRAM_CONNECT, b->shard->now_ns - conn->accepted_ns);
+    timer_cancel(b->shard->timers, &conn->timer);
+    if (conn->keep_alive_ms) {
+        timer_set(b->shard->timers, &conn->timer, b->shard->now_ms + conn->keep_alive_ms);
+    }
+    conn_opened(conn);
+    goodbye_session(b, &out); /* of an earlier session that Clean Start has ended */
+    share_online(b, session, true);
+    deliver_pump(conn); /* [MQTT-4.4.0-1] */
+    replay_wake(b, session);
+}
+
+bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame)
+{
+    struct broker *b = broker_of(conn);
+    struct mqtt_connect c = {0};
+    uint8_t version = 0;
+    char assigned[ASSIGNED_BYTES + 1];
+    enum mqtt_reason reason = mqtt_connect_decode(frame->body, frame->flags, &version, &c);
+
+    if (reason == MQTT_SUCCESS) {
+        reason = b->stopping ? MQTT_SERVER_SHUTTING_DOWN : check_connect(b, conn, &c);
+    }
+    if (reason != MQTT_SUCCESS) {
+        refuse(conn, version, reason, c.client_id);
+        return false;
+    }
+    bool assign = c.client_id.len == 0;
+    if (assign) {
+        c.client_id = assign_client_id(b, assigned);
+    }
+    unsigned home = broker_home(b, broker_hash(b, c.client_id));
+    if (home != b->shard->index) { /* once: there the CONNECT, still in its buffer, is read again */
+        struct mail mail = {.kind = MAIL_CONN, .ptr = conn};
+        if (shard_post(b->shard, home, &mail) != 0) {
+            refuse(conn, version, MQTT_SERVER_BUSY, c.client_id);
+        } else {
+            conn_detach(conn);
+        }
+        return false;
+    }
+    open_session(b, conn, &c, assign);
+    return conn->state == CONN_OPEN && !conn->paused;
+}

@@ -1,0 +1,254 @@
+#include <assert.h>
+#include <errno.h>
+
+#include "broker/flow/flow.h"
+
+/* Which of the scratch frames holds the QoS 0 frame for this kind of connection. */
+enum frame_kind { FRAME_V3, FRAME_V5, FRAME_KINDS };
+
+void publication_of_message(struct publication *pub, struct message *m)
+{
+    *pub = (struct publication){
+        .topic = message_topic(m),
+        .payload = message_payload(m),
+        .properties = message_properties(m),
+        .topic_hash = m->topic_hash,
+        .publisher = m->publisher,
+        .expires_at_ms = m->expires_at_ms,
+        .message = m,
+        .qos = m->qos,
+        .retain = m->retain,
+    };
+}
+
+struct message *publication_message(struct publication *pub)
+{
+    if (!pub->message) {
+        pub->message = message_new(&(struct message_source){
+            .topic = pub->topic,
+            .payload = pub->payload,
+            .properties_raw = pub->properties,
+            .topic_hash = pub->topic_hash,
+            .publisher = pub->publisher,
+            .expires_at_ms = pub->expires_at_ms,
+            .qos = pub->qos,
+            .retain = pub->retain,
+        });
+    }
+    return pub->message;
+}
+
+void publication_end(struct publication *pub)
+{
+    message_unref(pub->message);
+    pub->message = NULL;
+}
+
+void deliver_begin(struct broker *b)
+{
+    for (int i = 0; i < FRAME_KINDS; i++) {
+        b->frame[i].len = 0;
+    }
+}
+
+/* Whole seconds left of a message's life, at least one [MQTT-3.3.2-6]. */
+static uint32_t expiry_left_s(uint64_t expires_at_ms, uint64_t wall_ms)
+{
+    uint64_t left = expires_at_ms > wall_ms ? (expires_at_ms - wall_ms + 999) / 1000 : 1;
+    return left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
+}
+
+/* Put one PUBLISH into the outbox. Returns false if the client does not take packets of this size [MQTT-3.1.2-24]. */
+static bool send_publish(struct broker *b, struct conn *conn, struct mqtt_delivery *d, uint64_t topic_hash)
+{
+    if (conn->packet_bytes_max != UINT32_MAX && mqtt_delivery_size(conn->version, d) > conn->packet_bytes_max) {
+        broker_metric(b, METRIC_DROPPED_TOO_LARGE, 1);
+        return false;
+    }
+    if (conn->alias_out) {
+        d->topic_alias = alias_out_use(conn->alias_out, topic_hash, d->topic.len, &d->alias_only);
+        if (d->topic_alias && !d->alias_only && conn->packet_bytes_max != UINT32_MAX &&
+            mqtt_delivery_size(conn->version, d) > conn->packet_bytes_max) {
+            alias_out_forget(conn->alias_out, d->topic_alias); /* no room to say the number */
+            d->topic_alias = 0;
+        }
+        broker_metric(b, METRIC_FEATURE_TOPIC_ALIAS_OUT, d->topic_alias != 0);
+    }
+    mqtt_delivery_encode(conn_out(conn), conn->version, d);
+    broker_metric(b, METRIC_PACKETS_SENT, 1);
+    broker_metric(b, METRIC_PUBLISH_SENT, 1);
+    broker_metric(b, METRIC_PUBLISH_BYTES_SENT, (int64_t)d->payload.len);
+    return true;
+}
+
+static void fill_delivery(struct mqtt_delivery *d, const struct publication *pub, uint64_t wall_ms)
+{
+    *d = (struct mqtt_delivery){
+        .topic = pub->topic,
+        .payload = pub->payload,
+        .properties = pub->properties,
+    };
+    if (pub->expires_at_ms != MESSAGE_NEVER) {
+        d->has_expiry = true;
+        d->message_expiry_s = expiry_left_s(pub->expires_at_ms, wall_ms);
+    }
+}
+
+/* Many connections get the same bytes: encode them once, copy them often. */
+static bool send_shared_frame(struct broker *b, struct conn *conn, const struct publication *pub)
+{
+    enum frame_kind kind = conn->version == MQTT_V5 ? FRAME_V5 : FRAME_V3;
+    struct buf *frame = &b->frame[kind];
+
+    if (frame->len == 0) {
+        struct mqtt_delivery d;
+        fill_delivery(&d, pub, b->shard->wall_ms);
+        mqtt_delivery_encode(frame, conn->version, &d);
+        if (frame->failed) {
+            frame->failed = false;
+            frame->len = 0;
+            return false;
+        }
+    }
+    if (frame->len > conn->packet_bytes_max) {
+        broker_metric(b, METRIC_DROPPED_TOO_LARGE, 1);
+        return true;
+    }
+    buf_put(conn_out(conn), buf_slice(frame));
+    broker_metric(b, METRIC_PACKETS_SENT, 1);
+    broker_metric(b, METRIC_PUBLISH_SENT, 1);
+    broker_metric(b, METRIC_PUBLISH_BYTES_SENT, (int64_t)pub->payload.len);
+    return true;
+}
+
+static bool deliver_qos0(struct broker *b, struct session *session, const struct publication *pub,
+                         const struct delivery *how)
+{
+    struct conn *conn = session->front;
+
+    if (!conn) {
+        broker_metric(b, METRIC_DROPPED_OFFLINE, 1);
+        return false;
+    }
+    if (conn_out_bytes(conn) > b->config->limits.max_outbox_bytes) {
+        broker_metric(b, METRIC_DROPPED_OUTBOX_FULL, 1);
+        return false;
+    }
+    if (how->shared_frame && !how->retain && how->ids.len == 0 && !conn->alias_out && send_shared_frame(b, conn, pub)) {
+        return true;
+    }
+    struct mqtt_delivery d;
+    fill_delivery(&d, pub, b->shard->wall_ms);
+    d.retain = how->retain;
+    d.subscription_ids = how->ids;
+    return send_publish(b, conn, &d, pub->topic_hash);
+}
+
+static void count_queue(struct broker *b, const struct queue *q, int64_t count, uint64_t bytes_before)
+{
+    broker_metric(b, METRIC_QUEUED, count);
+    broker_metric(b, METRIC_QUEUED_BYTES, (int64_t)(q->bytes - bytes_before));
+}
+
+bool deliver(struct broker *b, struct session *session, struct publication *pub, const struct delivery *how)
+{
+    uint8_t qos = how->qos < pub->qos ? how->qos : pub->qos; /* [MQTT-3.8.4-8] */
+
+    if (qos == 0) {
+        return deliver_qos0(b, session, pub, how);
+    }
+    struct message *message = publication_message(pub);
+    if (!message) {
+        broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+        return false;
+    }
+    struct command command = {
+        .type = COMMAND_PUBLISH,
+        .session = session,
+        .publish = {.message = message, .ids = how->ids, .share = how->share, .qos = qos, .retain = how->retain},
+    };
+    struct outcome outcome;
+    uint64_t bytes_before = session->queue ? session->queue->bytes : 0;
+    broker_apply(b, &command, &outcome);
+    if (outcome.share_settled) {
+        share_settled(b, session, outcome.share_settled);
+    }
+    if (outcome.replaced_oldest) {
+        broker_metric(b, METRIC_DROPPED_QUEUE_FULL, 1);
+    }
+    if (outcome.error) {
+        broker_metric(b, outcome.error == -ENOBUFS ? METRIC_DROPPED_QUEUE_FULL : METRIC_DROPPED_NO_MEMORY, 1);
+        return false;
+    }
+    count_queue(b, session->queue, outcome.replaced_oldest ? 0 : 1, bytes_before);
+    if (session->front) {
+        deliver_pump(session->front);
+    }
+    return true;
+}
+
+/* Take an entry out that will not be sent. */
+static void give_up(struct broker *b, struct session *session, uint64_t number)
+{
+    struct command command = {.type = COMMAND_DISCARD, .session = session, .number = number};
+    struct outcome outcome;
+    uint64_t bytes_before = session->queue->bytes;
+
+    broker_apply(b, &command, &outcome);
+    count_queue(b, session->queue, -1, bytes_before);
+    if (outcome.share_settled) {
+        share_settled(b, session, outcome.share_settled);
+    }
+}
+
+/* Send one entry of the queue, or give it up. */
+static void send_entry(struct broker *b, struct conn *conn, struct queue_entry *e, uint64_t number)
+{
+    struct session *session = conn->session;
+
+    if (e->state == QUEUE_RELEASED) { /* [MQTT-4.3.3-6]: PUBREL again, never PUBLISH */
+        mqtt_ack_encode_plain(conn_out(conn), MQTT_PUBREL, queue_packet_id(number));
+        broker_metric(b, METRIC_PACKETS_SENT, 1);
+        queue_mark_sent(session->queue, number);
+        return;
+    }
+    struct publication pub;
+    publication_of_message(&pub, e->message);
+    if (!e->sent_before && pub.expires_at_ms <= b->shard->wall_ms) { /* [MQTT-3.3.2-5], [MQTT-4.3.3-7] once sent */
+        broker_metric(b, METRIC_DROPPED_EXPIRED, 1);
+        give_up(b, session, number);
+        return;
+    }
+    struct mqtt_delivery d;
+    fill_delivery(&d, &pub, b->shard->wall_ms);
+    d.qos = e->qos;
+    d.retain = e->retain;
+    d.dup = e->sent_before; /* [MQTT-3.3.1-1] */
+    d.packet_id = queue_packet_id(number);
+    if (e->extra) {
+        d.subscription_ids = slice_of(e->extra->ids, e->extra->ids_len);
+    }
+    if (!send_publish(b, conn, &d, pub.topic_hash)) { /* [MQTT-3.1.2-25] */
+        give_up(b, session, number);
+        return;
+    }
+    queue_mark_sent(session->queue, number);
+}
+
+void deliver_pump(struct conn *conn)
+{
+    struct broker *b = broker_of(conn);
+    struct session *session = conn->session;
+
+    if (!session || !session->queue || conn->state != CONN_OPEN) {
+        return;
+    }
+    while (conn_out_bytes(conn) <= b->config->limits.max_outbox_bytes / 2) {
+        uint64_t number;
+        struct queue_entry *e = queue_next(session->queue, session->receive_max, &number);
+        if (!e) {
+            break;
+        }
+        send_entry(b, conn, e, number);
+    }
+}

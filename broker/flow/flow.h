@@ -1,0 +1,185 @@
+/* flow.h -- the ways through a shard; one file each, named before its functions. All run on the shard's thread. */
+#ifndef TERN_BROKER_FLOW_FLOW_H
+#define TERN_BROKER_FLOW_FLOW_H
+
+#include "broker/flow/broker.h"
+#include "proto/mqtt/ack.h"
+#include "proto/mqtt/publish.h"
+
+/* ---- receipt.c: who still has to take responsibility for a QoS 1 or 2 message ---- */
+
+/* An acknowledgement owed to a publisher. It leaves when nobody is waited for and all earlier ones have left [MQTT-4.6.0-2]. */
+struct receipt {
+    struct list in_conn;
+    struct list in_broker; /* all of the shard, so that none is lost at the end */
+    struct conn *conn; /* NULL once the publisher is gone */
+    uint64_t started_ns;
+    uint32_t waiting;
+    uint16_t packet_id;
+    uint8_t type;   /* MQTT_PUBACK or MQTT_PUBREC */
+    uint8_t reason;
+};
+
+/* An acknowledgement that is being decided; the receipt is made only if somebody must be waited for. */
+struct receipt_open {
+    struct conn *conn;
+    struct receipt *receipt;
+    uint16_t packet_id;
+    uint8_t type;
+    bool failed; /* memory was out: the publisher has to be sent away unacknowledged */
+};
+
+/* One more has to answer; NULL (and open->failed) when memory is out. */
+struct receipt *receipt_wait(struct broker *b, struct receipt_open *open);
+/* The same, and it is the next mail with a receipt to this shard that is to be answered. */
+struct receipt *receipt_wait_shard(struct broker *b, struct receipt_open *open, unsigned shard);
+/* Everybody who must be waited for is known: acknowledge now or when they have answered. */
+void receipt_close(struct broker *b, struct receipt_open *open, enum mqtt_reason reason);
+/* One has answered. */
+void receipt_settle(struct broker *b, struct receipt *receipt);
+/* A shard has handled `count` mails with receipts. */
+void receipt_shard_done(struct broker *b, unsigned shard, uint32_t count);
+/* The publisher is gone: its receipts are answered to nobody. */
+void receipt_orphan(struct conn *conn);
+void receipt_deinit(struct broker *b); /* all threads have ended */
+
+/* Where to answer for a message that a session has taken: a receipt of shard `from`, or NULL. */
+struct receipt_ref {
+    struct receipt *receipt;
+    unsigned from;
+};
+/* Settle it, by mail if it is another shard's. */
+void receipt_answer(struct broker *b, struct receipt_ref ref);
+
+/* ---- hold.c: back pressure from a slow subscriber to the publisher that feeds it ---- */
+
+/* Keep the publisher's acknowledgement back until the session has caught up, at most limits.backpressure. */
+void hold_add(struct broker *b, struct session *session, struct receipt_ref ref);
+/* The session has become shorter, or is gone: let go what it held. */
+void hold_release(struct broker *b, const struct session *session);
+/* Let go what has been held long enough. */
+void hold_run(struct broker *b);
+bool hold_wanted(const struct broker *b, const struct session *session);
+
+/* ---- deliver.c: from a message to one session and its connection ---- */
+
+/* A message on its way in, not copied until somebody has to keep it. */
+struct publication {
+    struct slice topic, payload;
+    struct slice properties; /* encoded, only what is handed on */
+    uint64_t topic_hash, publisher, expires_at_ms;
+    struct message *message; /* made by publication_message, or what it came as; counted */
+    uint8_t qos;
+    bool retain;
+};
+
+void publication_of_message(struct publication *pub, struct message *message); /* borrows; publication_end is not needed */
+struct message *publication_message(struct publication *pub); /* borrowed; NULL when memory is out */
+void publication_end(struct publication *pub);
+
+/* How one session is to get it. */
+struct delivery {
+    struct slice ids; /* encoded subscription identifiers */
+    uint64_t share;   /* 0: none */
+    uint8_t qos;      /* granted */
+    bool retain;      /* RETAIN of what is sent */
+    bool shared_frame; /* several sessions get the same: encode a QoS 0 frame once */
+};
+
+/* Give a session a message. Counts what is dropped, with the reason. Never ends a connection. Returns whether it was taken. */
+bool deliver(struct broker *b, struct session *session, struct publication *pub, const struct delivery *d);
+/* New publication: nothing encoded for an earlier one may be shared. */
+void deliver_begin(struct broker *b);
+/* Send what waits as far as window and outbox allow. */
+void deliver_pump(struct conn *conn);
+
+/* ---- publish.c ---- */
+bool publish_from_client(struct conn *conn, const struct mqtt_frame *frame);
+bool publish_release(struct conn *conn, const struct mqtt_frame *frame); /* PUBREL */
+/* Route one message from here: to local sessions, other shards, shares, the retained store. open NULL: nobody waits. Returns whether anybody matched. */
+bool publish_route(struct broker *b, struct publication *pub, struct receipt_open *open);
+void publish_from_shard(struct broker *b, const struct mail *mail);
+/* A message of the broker itself. */
+void publish_internal(struct broker *b, struct slice topic, struct slice payload, bool retain);
+void publish_will(struct broker *b, struct will *will); /* takes it over; NULL is allowed */
+
+/* ---- ack.c: PUBACK, PUBREC, PUBCOMP ---- */
+bool ack_from_client(struct conn *conn, const struct mqtt_frame *frame);
+
+/* ---- connect.c ---- */
+bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame);
+void connect_arrived(struct conn *conn); /* accepted: the clock runs */
+
+/* ---- subscribe.c ---- */
+struct subscribe_job;
+bool subscribe_from_client(struct conn *conn, const struct mqtt_frame *frame);
+bool unsubscribe_from_client(struct conn *conn, const struct mqtt_frame *frame);
+void subscribe_forget(struct broker *b, struct session *session); /* it has ended: take its subscriptions out of every table */
+void subscribe_conn_gone(struct conn *conn);
+void subscribe_deinit(struct broker *b); /* all threads have ended */
+/* One filter of a job has been settled, with 0 or a negative errno. */
+void subscribe_settled(struct broker *b, struct subscribe_job *job, uint32_t index, int error);
+
+/* ---- route.c: announcements to the control shard ---- */
+enum route_op { ROUTE_ADD, ROUTE_REMOVE, ROUTE_ADD_SHARE, ROUTE_REMOVE_SHARE, ROUTE_BARRIER };
+struct share_request;
+struct route_wait { /* who waits for the answer: one of the two */
+    struct subscribe_job *job;
+    uint32_t index;
+    struct share_request *request;
+};
+/* Tell the control shard; the answer comes as subscribe_settled or share_announced, at once if this is the control shard. Returns 0, or -ENOMEM: no
+ * answer will come. ROUTE_BARRIER only waits for what was told before. */
+int route_announce(struct broker *b, enum route_op op, struct slice filter, const struct route_share *share,
+                   const struct route_wait *wait);
+/* No answer. A withdrawal that is lost for lack of memory costs needless mails, nothing else. */
+void route_withdraw(struct broker *b, enum route_op op, struct slice filter, uint64_t share);
+void route_requested(struct broker *b, const struct mail *mail);
+void route_done(struct broker *b, const struct mail *mail);
+void route_discard(const struct mail *mail);
+
+/* ---- share.c: members at home here, and shares at home here ---- */
+/* Subscribe to a share. Returns 0 and answers by subscribe_settled, at once or later; or a negative errno at once. */
+int share_subscribe(struct broker *b, struct session_share *share, bool existed, struct subscribe_job *job, uint32_t index);
+/* End and free a shared subscription; ended: so does the session. What it had not begun to deliver goes to other members. */
+void share_unsubscribe(struct broker *b, struct session_share *share, bool ended);
+void share_online(struct broker *b, struct session *session, bool online);
+void share_hand_on(struct broker *b, struct session *session); /* connection lost: unacknowledged QoS 1 goes to others */
+void share_settled(struct broker *b, struct session *session, uint64_t share);
+void share_flush(struct broker *b);
+void share_publish(struct broker *b, const struct route_share *share, struct publication *pub, struct receipt_open *open);
+void share_announced(struct broker *b, struct share_request *request, int error);
+void share_mail(struct broker *b, const struct mail *mail);
+void share_discard(const struct mail *mail);
+uint64_t share_id(const struct broker *b, struct slice name, struct slice filter);
+
+/* ---- replay.c: retained messages for a new subscription ---- */
+int replay_start(struct broker *b, struct session *session, struct slice filter, const struct subscription_options *options);
+void replay_forget(struct broker *b, struct session *session);                       /* the session ends */
+void replay_cancel(struct broker *b, struct session *session, struct slice filter); /* so does the subscription */
+void replay_wake(struct broker *b, struct session *session);                         /* it can take more */
+void replay_run(struct broker *b);
+void replay_mail(struct broker *b, const struct mail *mail);
+void replay_deinit(struct broker *b); /* all threads have ended */
+
+/* ---- goodbye.c: how connections and sessions end ---- */
+
+/* We end it: DISCONNECT with this reason in 5.0, a close in 3.x. The will is published. text goes into the log and, where the client
+ * wants it, into the Reason String; NULL: none. May be called on any connection, in any state. */
+void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text);
+void goodbye_lost(struct conn *conn, int error); /* the peer has closed, or the network failed */
+bool disconnect_from_client(struct conn *conn, const struct mqtt_frame *frame);
+void goodbye_timeout(struct conn *conn); /* CONNECT deadline, keep alive, rate */
+/* What a command has left over: a session that ended is forgotten everywhere, a will is published. */
+void goodbye_session(struct broker *b, struct outcome *outcome);
+/* Arm the shard's timer for the earliest TICK. */
+void goodbye_arm(struct broker *b);
+void goodbye_tick(struct timer *timer, uint64_t now_ms);
+/* Send all clients away (MAIL_STOP). */
+void goodbye_all(struct broker *b);
+
+/* ---- sys.c: $SYS ---- */
+int sys_start(struct broker *b);
+void sys_stop(struct broker *b);
+
+#endif

@@ -1,0 +1,193 @@
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "broker/flow/dispatch.h"
+#include "broker/flow/flow.h"
+
+#define FIFO_START 64u
+
+static void acknowledge(struct broker *b, struct conn *conn, uint8_t type, uint16_t packet_id, uint8_t reason)
+{
+    struct buf *out = conn_out(conn);
+
+    if (reason == MQTT_SUCCESS || conn->version != MQTT_V5) {
+        mqtt_ack_encode_plain(out, type, packet_id);
+    } else {
+        struct mqtt_ack ack = {.packet_id = packet_id, .reason = reason};
+        mqtt_ack_encode(out, type, conn->version, &ack);
+        if (type == MQTT_PUBREC && reason >= 0x80) { /* a refused message leaves no trace [MQTT-4.3.3-9] */
+            struct command command = {.type = COMMAND_QOS2_RELEASE, .session = conn->session, .packet_id = packet_id};
+            struct outcome outcome;
+            broker_apply(b, &command, &outcome);
+        }
+    }
+    broker_metric(b, METRIC_PACKETS_SENT, 1);
+}
+
+struct receipt *receipt_wait(struct broker *b, struct receipt_open *open)
+{
+    if (!open->receipt) {
+        struct receipt *r = calloc(1, sizeof(*r));
+        if (!r) {
+            open->failed = true;
+            return NULL;
+        }
+        r->conn = open->conn;
+        r->packet_id = open->packet_id;
+        r->type = open->type;
+        r->started_ns = b->shard->now_ns;
+        r->waiting = 1; /* for receipt_close */
+        list_append(&open->conn->receipts, &r->in_conn);
+        list_append(&b->receipts_all, &r->in_broker);
+        open->conn->receipt_count++;
+        open->conn->puback_count += open->type == MQTT_PUBACK;
+        open->receipt = r;
+    }
+    open->receipt->waiting++;
+    return open->receipt;
+}
+
+static int fifo_push(struct receipt_fifo *fifo, struct receipt *r)
+{
+    uint32_t slots = fifo->ring ? fifo->mask + 1 : 0;
+
+    if (fifo->tail - fifo->head == slots) {
+        uint32_t next_slots = slots ? slots * 2 : FIFO_START;
+        struct receipt **ring = malloc(next_slots * sizeof(struct receipt *));
+        if (!ring) {
+            return -ENOMEM;
+        }
+        for (uint32_t i = fifo->head; i != fifo->tail; i++) {
+            ring[i & (next_slots - 1)] = fifo->ring[i & fifo->mask];
+        }
+        free(fifo->ring);
+        fifo->ring = ring;
+        fifo->mask = next_slots - 1;
+    }
+    fifo->ring[fifo->tail++ & fifo->mask] = r;
+    return 0;
+}
+
+void receipt_deinit(struct broker *b)
+{
+    struct list *at;
+
+    while ((at = list_pop(&b->receipts_all)) != NULL) {
+        free(CONTAINER_OF(at, struct receipt, in_broker));
+    }
+    for (unsigned i = 0; i < SHARDS_MAX; i++) {
+        free(b->receipts[i].ring);
+    }
+}
+
+static void receipt_free(struct receipt *r)
+{
+    list_remove(&r->in_broker);
+    free(r);
+}
+
+struct receipt *receipt_wait_shard(struct broker *b, struct receipt_open *open, unsigned shard)
+{
+    struct receipt *r = receipt_wait(b, open);
+
+    if (r && fifo_push(&b->receipts[shard], r) != 0) {
+        r->waiting--;
+        open->failed = true;
+        return NULL;
+    }
+    return r;
+}
+
+/* Acknowledge from the front of the queue as far as everything is settled. */
+static void send_settled(struct broker *b, struct conn *conn)
+{
+    while (!list_empty(&conn->receipts)) {
+        struct receipt *r = CONTAINER_OF(conn->receipts.next, struct receipt, in_conn);
+        if (r->waiting > 0) {
+            break;
+        }
+        acknowledge(b, conn, r->type, r->packet_id, r->reason);
+        metric_observe(b->shard->metrics, METRIC_HISTOGRAM_PUBLISH_ACK, b->shard->now_ns - r->started_ns);
+        list_remove(&r->in_conn);
+        conn->receipt_count--;
+        conn->puback_count -= r->type == MQTT_PUBACK;
+        receipt_free(r);
+    }
+    if (conn->receipt_count < b->config->mqtt.receive_maximum) {
+        conn_resume(conn, PAUSE_RECEIPTS);
+    }
+}
+
+void receipt_close(struct broker *b, struct receipt_open *open, enum mqtt_reason reason)
+{
+    struct conn *conn = open->conn;
+
+    if (!open->receipt) {
+        if (list_empty(&conn->receipts)) { /* the common case: everything was done at once, nothing is waited for */
+            acknowledge(b, conn, open->type, open->packet_id, (uint8_t)reason);
+            return;
+        }
+        if (!receipt_wait(b, open)) { /* it must stand in line */
+            return;
+        }
+        open->receipt->waiting--;
+    }
+    if (reason != MQTT_SUCCESS) {
+        open->receipt->reason = (uint8_t)reason;
+    }
+    if (conn->receipt_count >= b->config->mqtt.receive_maximum) {
+        conn_pause(conn, PAUSE_RECEIPTS); /* 3.x clients know no Receive Maximum */
+    }
+    receipt_settle(b, open->receipt);
+}
+
+void receipt_settle(struct broker *b, struct receipt *r)
+{
+    assert(r->waiting > 0);
+    if (--r->waiting > 0) {
+        return;
+    }
+    if (!r->conn) {
+        receipt_free(r);
+        return;
+    }
+    send_settled(b, r->conn);
+}
+
+void receipt_shard_done(struct broker *b, unsigned shard, uint32_t count)
+{
+    struct receipt_fifo *fifo = &b->receipts[shard];
+
+    for (uint32_t i = 0; i < count; i++) {
+        assert(fifo->head != fifo->tail);
+        receipt_settle(b, fifo->ring[fifo->head++ & fifo->mask]);
+    }
+}
+
+void receipt_orphan(struct conn *conn)
+{
+    struct list *at;
+
+    while ((at = list_pop(&conn->receipts)) != NULL) {
+        struct receipt *r = CONTAINER_OF(at, struct receipt, in_conn);
+        r->conn = NULL;
+        if (r->waiting == 0) { /* it only stood in line */
+            receipt_free(r);
+        }
+    }
+    conn->receipt_count = conn->puback_count = 0;
+}
+
+void receipt_answer(struct broker *b, struct receipt_ref ref)
+{
+    if (!ref.receipt) {
+        return;
+    }
+    if (ref.from == b->shard->index) {
+        receipt_settle(b, ref.receipt);
+        return;
+    }
+    struct mail mail = {.kind = MAIL_RECEIPT_SETTLE, .ptr = ref.receipt};
+    shard_post(b->shard, ref.from, &mail);
+}

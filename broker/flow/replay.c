@@ -1,0 +1,334 @@
+/* Retained messages for a new subscription (3.3.1.3), in pages, at the pace of the subscriber.
+ *
+ * They lie with the home shards of their topics. The subscriber's shard asks one after the other for a page, delivers it when the client can
+ * take it, and asks for the next: no shard stalls, no queue overflows, however many there are.
+ *
+ * A retained message that is published while somebody subscribes must reach him one way or the other. The route of the subscription is
+ * in place before the replay begins; a publisher that has not seen it yet may still have mail on its way to the topic's home. So a barrier goes
+ * first: each shard, when the barrier's mail reaches it, mails every home on; when a home has heard from all, everything
+ * published before the route was seen has been stored there.
+ *
+ *     asker -- BARRIER --> each shard -- PASSED --> each home -- READY --> asker -- PULL --> home -- PAGE --> asker ... */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "broker/flow/dispatch.h"
+#include "broker/flow/flow.h"
+#include "proto/mqtt/topic.h"
+
+#define PAGE_MESSAGES 32u
+#define PULL_STEPS 512u   /* nodes visited in one go */
+#define PAGES_A_TURN 8u   /* of one replay */
+
+enum replay_phase {
+    REPLAY_BARRIER, /* READY from every home is awaited */
+    REPLAY_MINE,    /* the asker may go on */
+    REPLAY_ASKED,   /* PAGE is awaited */
+    REPLAY_CLOSING, /* CLOSED is awaited */
+};
+
+struct replay {
+    struct list in_broker; /* of the asker: broker.replays */
+    struct list in_ready;  /* of the asker: broker.replays_ready */
+    struct replay *next;   /* of the same session */
+    struct session *session; /* NULL: no longer wanted */
+    unsigned asker, shard_count;
+    unsigned home, home_end; /* the one that is asked, and behind the last */
+    unsigned homes_unready;
+    enum replay_phase phase;
+    struct subscription_options options;
+    bool exact, done; /* done: the present home has no more */
+    uint8_t passes[SHARDS_MAX]; /* [h] is touched by shard h alone */
+    struct retained_cursor *cursor; /* touched by `home` while ASKED or CLOSING */
+    struct message *page[PAGE_MESSAGES];
+    unsigned page_count, page_at;
+    uint64_t filter_hash;
+    uint32_t filter_len;
+    uint8_t filter[];
+};
+
+static struct slice filter_of(const struct replay *r)
+{
+    return slice_of(r->filter, r->filter_len);
+}
+
+static void replay_free(struct replay *r)
+{
+    list_remove(&r->in_broker);
+    list_remove(&r->in_ready);
+    while (r->page_at < r->page_count) {
+        message_unref(r->page[r->page_at++]);
+    }
+    retained_cursor_close(r->cursor);
+    free(r);
+}
+
+static void post(struct broker *b, struct replay *r, unsigned to, enum mail_kind kind)
+{
+    struct mail mail = {.kind = (uint16_t)kind, .ptr = r};
+
+    if (shard_post(b->shard, to, &mail) != 0) {
+        abort(); /* neither side could ever free it */
+    }
+}
+
+static void make_ready(struct broker *b, struct replay *r)
+{
+    if (list_empty(&r->in_ready)) {
+        list_append(&b->replays_ready, &r->in_ready);
+    }
+}
+
+int replay_start(struct broker *b, struct session *session, struct slice filter, const struct subscription_options *options)
+{
+    struct replay *r = calloc(1, sizeof(*r) + filter.len);
+    if (!r) {
+        return -ENOMEM;
+    }
+    list_init(&r->in_ready);
+    list_append(&b->replays, &r->in_broker);
+    memcpy(r->filter, filter.ptr, filter.len);
+    r->filter_len = (uint32_t)filter.len;
+    r->filter_hash = broker_hash(b, filter);
+    r->session = session;
+    r->options = *options;
+    r->asker = b->shard->index;
+    r->shard_count = b->shard->count;
+    r->exact = !mqtt_filter_has_wildcard(filter);
+    r->home = r->exact ? broker_home(b, r->filter_hash) : 0;
+    r->home_end = r->exact ? r->home + 1 : b->shard->count;
+    r->next = session->replays;
+    session->replays = r;
+    if (b->shard->count == 1) {
+        r->phase = REPLAY_MINE;
+        make_ready(b, r);
+        return 0;
+    }
+    r->homes_unready = r->home_end - r->home;
+    for (unsigned i = 0; i < b->shard->count; i++) {
+        post(b, r, i, MAIL_RETAINED_BARRIER);
+    }
+    return 0;
+}
+
+/* On the home that is asked: fill the page. Returns false when the steps ran out with nothing found. */
+static bool pull(struct broker *b, struct replay *r)
+{
+    uint64_t now_ms = b->shard->wall_ms;
+
+    r->page_at = r->page_count = 0;
+    if (r->exact) {
+        struct message *m = retained_get(b->retained, filter_of(r), r->filter_hash, now_ms);
+        if (m) {
+            r->page[r->page_count++] = message_ref(m);
+        }
+        r->done = true;
+        return true;
+    }
+    if (!r->cursor && retained_cursor_open(b->retained, filter_of(r), &r->cursor) != 0) {
+        broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+        r->done = true;
+        return true;
+    }
+    r->page_count = retained_cursor_next(r->cursor, now_ms, PULL_STEPS, r->page, PAGE_MESSAGES, &r->done);
+    if (r->done) {
+        retained_cursor_close(r->cursor);
+        r->cursor = NULL;
+    }
+    return r->page_count > 0 || r->done;
+}
+
+/* Whether the client can take one more without overflowing anything. */
+static bool can_take(const struct broker *b, const struct session *session)
+{
+    const struct conn *conn = session->front;
+    uint32_t waiting_max = b->config->limits.max_queued_messages / 2;
+
+    return conn && conn->state == CONN_OPEN && conn_out_bytes(conn) < b->config->limits.max_outbox_bytes / 4 &&
+           session_waiting(session) < (waiting_max ? waiting_max : 1);
+}
+
+static void deliver_one(struct broker *b, struct replay *r, struct message *m)
+{
+    struct publication pub;
+    uint8_t id[8];
+    struct buf ids = {.ptr = id, .cap = sizeof(id)};
+
+    if (r->options.id) {
+        buf_u8(&ids, MQTT_PROP_SUBSCRIPTION_ID);
+        buf_varint(&ids, r->options.id);
+    }
+    publication_of_message(&pub, m);
+    struct delivery how = {.ids = buf_slice(&ids), .qos = r->options.qos, .retain = true}; /* [MQTT311-3.3.1-8] */
+    deliver(b, r->session, &pub, &how);
+}
+
+static void unlink_from_session(struct replay *r)
+{
+    struct replay *first = r->session->replays;
+
+    if (first == r) {
+        r->session->replays = r->next;
+    } else {
+        while (first->next != r) {
+            first = first->next;
+        }
+        first->next = r->next;
+    }
+    r->session = NULL;
+}
+
+/* Nobody wants it any more, and it is the asker's. */
+static void give_up(struct broker *b, struct replay *r)
+{
+    list_remove(&r->in_ready);
+    if (r->cursor && r->home != b->shard->index) {
+        r->phase = REPLAY_CLOSING;
+        post(b, r, r->home, MAIL_RETAINED_CLOSE);
+        return;
+    }
+    replay_free(r);
+}
+
+/* Deliver what is there and fetch more, up to some pages. */
+static void step(struct broker *b, struct replay *r)
+{
+    for (unsigned pages = 0; pages < PAGES_A_TURN; pages++) {
+        while (r->page_at < r->page_count) {
+            if (!can_take(b, r->session)) {
+                return; /* replay_wake brings it back */
+            }
+            struct message *m = r->page[r->page_at++];
+            deliver_one(b, r, m);
+            message_unref(m);
+        }
+        if (r->done) {
+            r->done = false;
+            if (++r->home == r->home_end) {
+                unlink_from_session(r);
+                replay_free(r);
+                return;
+            }
+        }
+        if (r->home != b->shard->index) {
+            r->phase = REPLAY_ASKED;
+            post(b, r, r->home, MAIL_RETAINED_PULL);
+            return;
+        }
+        pull(b, r);
+    }
+    make_ready(b, r);
+    b->shard->busy = true;
+}
+
+void replay_run(struct broker *b)
+{
+    struct list batch;
+    struct list *at;
+
+    list_init(&batch);
+    list_splice(&batch, &b->replays_ready);
+    while ((at = list_pop(&batch)) != NULL) {
+        step(b, CONTAINER_OF(at, struct replay, in_ready));
+    }
+}
+
+void replay_wake(struct broker *b, struct session *session)
+{
+    for (struct replay *r = session->replays; r; r = r->next) {
+        if (r->phase == REPLAY_MINE && can_take(b, session)) {
+            make_ready(b, r);
+        }
+    }
+}
+
+static void forget(struct broker *b, struct replay *r)
+{
+    unlink_from_session(r);
+    if (r->phase == REPLAY_MINE) {
+        give_up(b, r);
+    } /* else when the answer comes */
+}
+
+void replay_forget(struct broker *b, struct session *session)
+{
+    while (session->replays) {
+        forget(b, session->replays);
+    }
+}
+
+void replay_cancel(struct broker *b, struct session *session, struct slice filter)
+{
+    for (struct replay *r = session->replays, *next; r; r = next) {
+        next = r->next;
+        if (slice_eq(filter_of(r), filter)) {
+            forget(b, r);
+        }
+    }
+}
+
+/* The asker has it again. */
+static void returned(struct broker *b, struct replay *r)
+{
+    r->phase = REPLAY_MINE;
+    if (r->session) {
+        make_ready(b, r);
+    } else {
+        give_up(b, r);
+    }
+}
+
+void replay_mail(struct broker *b, const struct mail *mail)
+{
+    struct replay *r = mail->ptr;
+
+    switch (mail->kind) {
+    case MAIL_RETAINED_BARRIER:
+        for (unsigned h = r->exact ? r->home : 0, end = r->exact ? r->home + 1 : r->shard_count; h < end; h++) {
+            post(b, r, h, MAIL_RETAINED_PASSED);
+        }
+        break;
+    case MAIL_RETAINED_PASSED:
+        if (++r->passes[b->shard->index] == r->shard_count) {
+            post(b, r, r->asker, MAIL_RETAINED_READY);
+        }
+        break;
+    case MAIL_RETAINED_READY:
+        if (--r->homes_unready == 0) {
+            returned(b, r);
+        }
+        break;
+    case MAIL_RETAINED_PULL:
+        if (pull(b, r)) {
+            post(b, r, r->asker, MAIL_RETAINED_PAGE);
+        } else {
+            post(b, r, b->shard->index, MAIL_RETAINED_PULL); /* go on in the next turn */
+        }
+        break;
+    case MAIL_RETAINED_CLOSE:
+        retained_cursor_close(r->cursor);
+        r->cursor = NULL;
+        post(b, r, r->asker, MAIL_RETAINED_CLOSED);
+        break;
+    case MAIL_RETAINED_PAGE:
+        returned(b, r);
+        break;
+    case MAIL_RETAINED_CLOSED:
+        replay_free(r);
+        break;
+    default:
+        assert(!"a mail of a replay");
+    }
+}
+
+void replay_deinit(struct broker *b)
+{
+    while (!list_empty(&b->replays)) {
+        struct replay *r = CONTAINER_OF(b->replays.next, struct replay, in_broker);
+        if (r->session) {
+            unlink_from_session(r);
+        }
+        replay_free(r);
+    }
+}

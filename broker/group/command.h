@@ -1,0 +1,86 @@
+/* command.h -- everything that changes a session or a retained message, as data.
+ *
+ * Why: one list of changes, applied in one place. A session that ends with its connection is changed at once; a durable one will be
+ * changed when the same command has been committed to its group's log. Hence the rules: a command carries its time (wall_ms),
+ * and applying it uses no clock, no chance and no order of a hash table.
+ * A command names its session by pointer; its written form will name it by client id. Slices and pointers are borrowed. */
+#ifndef TERN_BROKER_GROUP_COMMAND_H
+#define TERN_BROKER_GROUP_COMMAND_H
+
+#include "broker/session/session.h"
+
+enum command_type {
+    COMMAND_CLAIM,        /* a client connects: find, make or replace its session */
+    COMMAND_DETACH,       /* its connection is gone */
+    COMMAND_END,          /* end the session now, attached or not */
+    COMMAND_SUBSCRIBE,
+    COMMAND_UNSUBSCRIBE,
+    COMMAND_SHARE_JOIN,   /* SUBSCRIBE to a `$share` */
+    COMMAND_SHARE_LEAVE,
+    COMMAND_PUBLISH,      /* a QoS 1 or 2 message for this session */
+    COMMAND_ACK,          /* PUBACK: done with it */
+    COMMAND_REJECTED,     /* PUBREC with a failure: done with it too */
+    COMMAND_RECEIVED,     /* PUBREC: the client has it, its identifier is kept until PUBCOMP */
+    COMMAND_COMPLETE,     /* PUBCOMP */
+    COMMAND_DISCARD,      /* give up one entry of the queue: expired, too large, handed to another member */
+    COMMAND_QOS2_IN,      /* a QoS 2 PUBLISH from the client */
+    COMMAND_QOS2_RELEASE, /* PUBREL from the client */
+    COMMAND_TICK,         /* a will delay or an expiry interval of this group is over */
+    COMMAND_RETAIN,       /* set or, with an empty payload, clear a retained message */
+};
+
+struct command_claim {
+    struct slice client_id;
+    uint64_t hash;        /* keyed hash of the client id */
+    bool clean_start;
+    uint32_t expiry_s;
+    uint16_t receive_max;
+    struct will *will;    /* taken over when the command succeeds; NULL: none */
+};
+
+struct command {
+    enum command_type type;
+    uint64_t wall_ms;
+    struct session *session; /* all but CLAIM, TICK, RETAIN */
+    union {
+        struct command_claim claim;
+        struct {
+            bool discard_will;  /* [MQTT-3.14.4-3] */
+            bool set_expiry;    /* DISCONNECT brought a new Session Expiry Interval (3.14.2.2.2) */
+            uint32_t expiry_s;
+        } detach;
+        struct {
+            struct slice filter;
+            struct subscription_options options;
+        } subscribe;
+        struct slice unsubscribe;
+        struct {
+            struct slice name, filter;
+            struct subscription_options options;
+        } share;
+        struct session_share *share_leave;
+        struct queue_item publish;
+        uint16_t packet_id; /* ACK, REJECTED, RECEIVED, COMPLETE, QOS2_IN, QOS2_RELEASE */
+        uint64_t number;    /* DISCARD: in the session's queue */
+        struct message *retain;
+    };
+};
+
+/* What came of it. Zero where nothing did. */
+struct outcome {
+    int error; /* 0 or a negative errno; nothing was changed then:
+                *   -ENOMEM, -EDQUOT (limit of sessions, subscriptions, retained messages), -ENOENT (no such packet identifier),
+                *   -ENOBUFS (queue full), -EPROTO (acknowledgement of the wrong kind) */
+    struct session *session; /* CLAIM */
+    bool existed;            /* CLAIM: session present. SUBSCRIBE, SHARE_JOIN: replaced. QOS2_IN: a repetition */
+    bool announce;           /* SUBSCRIBE: first of its filter on this shard. */
+    bool replaced_oldest;    /* PUBLISH: made room by dropping the oldest waiting message */
+    struct subscription *subscription; /* SUBSCRIBE; UNSUBSCRIBE: unlinked, to be freed by topic_tree_unsubscribe; NULL: none existed */
+    struct session_share *share;       /* SHARE_JOIN */
+    uint64_t share_settled;  /* ACK, REJECTED, COMPLETE, DISCARD, PUBLISH: the share that this message came from has one less outstanding */
+    struct will *will;       /* DETACH, CLAIM, END, TICK: to be published now; the caller's */
+    struct session *ended;   /* CLAIM, DETACH, END, TICK: out of all tables of the group; the caller takes its subscriptions
+                              * out of the tree and the shares, then session_free */
+};
+
+#endif

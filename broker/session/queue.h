@@ -1,0 +1,105 @@
+/* queue.h -- the QoS 1 and 2 messages on their way to one client: in flight first, waiting behind them.
+ *
+ * Why one structure for window and queue: both are one sequence. Each message gets the next sequence number; the packet
+ * identifier follows from it (1 + number % 65535), so that it survives whatever the sequence survives, and an acknowledgement finds its
+ * entry without a search. A resumed session goes through the same ring from its head and so resends in the order of
+ * first sending [MQTT-4.6.0-1].
+ *
+ *      head                sent              tail
+ *       |  SENT DONE SENT   |  WAITING ...    |          DONE in front of head is dropped at once
+ *
+ * Packet identifiers in use span less than 65,535 numbers: else sending waits [MQTT-2.2.1-4].
+ * Touched by: the session that owns it. No IO, no clock but the caller's. */
+#ifndef TERN_BROKER_SESSION_QUEUE_H
+#define TERN_BROKER_SESSION_QUEUE_H
+
+#include "broker/topic/message.h"
+
+#define QUEUE_SPAN_MAX 65535u
+
+enum queue_state {
+    QUEUE_WAITING,  /* never sent */
+    QUEUE_SENT,     /* PUBLISH sent: PUBACK or PUBREC is due */
+    QUEUE_RELEASED, /* PUBREC came, PUBREL sent: PUBCOMP is due. The message is gone */
+    QUEUE_DONE,
+};
+
+/* What only some deliveries carry. Owned by the entry. */
+struct queue_extra {
+    uint64_t share; /* id of the share that picked this session; 0: none */
+    uint32_t ids_len;
+    uint8_t ids[]; /* encoded Subscription Identifier properties */
+};
+
+struct queue_entry {
+    struct message *message; /* counted; NULL when RELEASED or DONE */
+    struct queue_extra *extra;
+    uint8_t state; /* enum queue_state */
+    uint8_t qos;   /* of this delivery: 1 or 2 */
+    bool retain;
+    bool sent_before; /* a further sending is a re-delivery: DUP [MQTT-3.3.1-1] */
+};
+
+struct queue {
+    struct queue_entry *ring; /* owned */
+    uint32_t mask;
+    uint32_t inflight; /* entries SENT or RELEASED */
+    uint32_t waiting;  /* entries from `sent` to `tail` that are WAITING */
+    uint64_t head, sent, tail;
+    uint64_t bytes; /* message_size of all entries that hold a message */
+};
+
+/* What is to be put in: everything is borrowed, the queue takes its own reference and copies. */
+struct queue_item {
+    struct message *message;
+    struct slice ids;
+    uint64_t share;
+    uint8_t qos;
+    bool retain;
+};
+
+struct queue *queue_new(void);       /* NULL when memory is out */
+void queue_free(struct queue *queue); /* drops all references; NULL is allowed */
+
+static inline struct queue_entry *queue_at(const struct queue *q, uint64_t number)
+{
+    return &q->ring[number & q->mask];
+}
+
+static inline uint16_t queue_packet_id(uint64_t number)
+{
+    return (uint16_t)(1 + number % 65535);
+}
+
+static inline bool queue_empty(const struct queue *q)
+{
+    return q->head == q->tail;
+}
+
+/* Put an item at the end, WAITING. Returns 0 or -ENOMEM with nothing changed. */
+int queue_push(struct queue *q, const struct queue_item *item);
+
+/* The next entry to be sent and its number, or NULL if there is none, if `window` entries are in flight [MQTT-3.3.4-9], or if the
+ * span of packet identifiers is used up. After a rewind it may be one that is SENT (send PUBLISH again) or RELEASED (send PUBREL
+ * again). Not changed: the caller sends and calls queue_mark_sent, or gives it up with queue_finish. */
+struct queue_entry *queue_next(struct queue *q, uint32_t window, uint64_t *ret_number);
+
+/* The entry that queue_next returned was sent. */
+void queue_mark_sent(struct queue *q, uint64_t number);
+
+/* The entry in flight with this packet identifier, or NULL. */
+struct queue_entry *queue_find(const struct queue *q, uint16_t packet_id, uint64_t *ret_number);
+
+/* PUBREC: the message is the client's now; only the identifier is kept. */
+void queue_release(struct queue *q, struct queue_entry *entry);
+
+/* Acknowledged, or given up: drop it and move head over what is done. */
+void queue_finish(struct queue *q, uint64_t number);
+
+/* The number of the oldest entry that was never sent; false when there is none. */
+bool queue_oldest_waiting(const struct queue *q, uint64_t *ret_number);
+
+/* A connection has ended: what was in flight is to be sent again, with the same identifiers [MQTT-4.4.0-1]. */
+void queue_rewind(struct queue *q);
+
+#endif

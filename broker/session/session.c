@@ -1,0 +1,41 @@
+#include "broker/session/session.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+struct session *session_new(struct slice client_id, uint64_t hash, uint64_t uid)
+{
+    assert(client_id.len > 0 && client_id.len <= UINT16_MAX);
+    struct session *s = calloc(1, sizeof(*s) + client_id.len);
+
+    if (!s) {
+        return NULL;
+    }
+    s->uid = uid;
+    s->hash = hash;
+    s->due_index = SESSION_NOT_DUE;
+    list_init(&s->subscriptions);
+    list_init(&s->shares);
+    s->client_id_len = (uint16_t)client_id.len;
+    memcpy(s->client_id_bytes, client_id.ptr, client_id.len);
+    return s;
+}
+
+void session_free(struct session *s)
+{
+    if (!s) {
+        return;
+    }
+    assert(s->front == NULL);
+    assert(s->replays == NULL);
+    assert(s->due_index == SESSION_NOT_DUE);
+    assert(list_empty(&s->subscriptions));
+    assert(list_empty(&s->shares));
+    queue_free(s->queue);
+    packet_ids_deinit(&s->qos2);
+    if (s->will) {
+        message_unref(s->will->message);
+        free(s->will);
+    }
+    free(s);
+}

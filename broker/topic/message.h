@@ -1,0 +1,68 @@
+/* message.h -- one published message, immutable and counted.
+ *
+ * Why: a message is copied once, when it comes in, and then handed from queue to queue and from shard to shard by reference.
+ * All shards may read it at once; the last message_unref, on whichever shard, frees the one allocation. */
+#ifndef TERN_BROKER_TOPIC_MESSAGE_H
+#define TERN_BROKER_TOPIC_MESSAGE_H
+
+#include "proto/base/slice.h"
+
+#include <stdatomic.h>
+
+#define MESSAGE_NEVER UINT64_MAX
+
+struct message {
+    atomic_uint refs;
+    uint32_t payload_len;
+    uint32_t properties_len;
+    uint16_t topic_len;
+    uint8_t qos;             /* as published; a delivery may lower it */
+    bool retain;             /* as published [MQTT-3.3.1-13] */
+    uint64_t expires_at_ms;  /* wall clock; MESSAGE_NEVER: no Message Expiry Interval */
+    uint64_t publisher;      /* session_uid of who published it, for No Local; 0: the broker itself */
+    uint64_t topic_hash;     /* hash_keyed of the topic with the node's key */
+    uint8_t bytes[];         /* topic, properties (encoded, as mqtt_properties_forward writes them), payload */
+};
+
+/* What a message is made from; all slices are copied. */
+struct message_source {
+    struct slice topic, payload;
+    struct slice properties_raw; /* as received; only what is handed on is kept */
+    uint64_t topic_hash, publisher, expires_at_ms;
+    uint8_t qos;
+    bool retain;
+};
+
+/* One reference belongs to the caller. NULL when memory is out. */
+struct message *message_new(const struct message_source *source);
+
+static inline struct message *message_ref(struct message *m)
+{
+    atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
+    return m;
+}
+
+void message_unref(struct message *m); /* NULL is allowed */
+
+static inline struct slice message_topic(const struct message *m)
+{
+    return slice_of(m->bytes, m->topic_len);
+}
+
+static inline struct slice message_properties(const struct message *m)
+{
+    return slice_of(m->bytes + m->topic_len, m->properties_len);
+}
+
+static inline struct slice message_payload(const struct message *m)
+{
+    return slice_of(m->bytes + m->topic_len + m->properties_len, m->payload_len);
+}
+
+/* Memory that the message takes, for quotas. */
+static inline size_t message_size(const struct message *m)
+{
+    return sizeof(*m) + m->topic_len + m->properties_len + m->payload_len;
+}
+
+#endif

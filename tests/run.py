@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Everything that `make test` does after the set-up: builds, checks and tests, stage after stage.
+
+A stage is a command. It prints `N passed, N failed, N skipped` last; a stage that only builds counts as one. A stage
+that ends badly has failed whatever it counted. No stage is left out without being counted as skipped, with the
+reason. The output of each is in build/test-logs, the end of it is shown when it fails.
+"""
+
+import argparse
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LOGS = os.path.join(ROOT, "build/test-logs")
+COUNTS = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped\s*$", re.MULTILINE)
+PYTHON = sys.executable
+CONFORMANCE = [PYTHON, "tests/conformance/run.py", "--tern"]
+TAIL_LINES = 60
+
+
+def io_uring_forbidden():
+    """Why this machine has no io_uring for us, or None. Containers often forbid it; the broker then takes epoll."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.syscall(425, 4, ctypes.byref(ctypes.create_string_buffer(120)))  # io_uring_setup, one number everywhere
+    if fd < 0:
+        return "io_uring is forbidden here: " + os.strerror(ctypes.get_errno())
+    os.close(fd)
+    return None
+
+
+class Stage:
+    """name, command, the seconds it may take, and why_not: a function that says why it must be skipped, or None."""
+
+    def __init__(self, name, command, seconds=900, why_not=lambda: None):
+        self.name, self.command, self.seconds, self.why_not = name, command, seconds, why_not
+
+
+STAGES = [
+    Stage("build with gcc", ["make", "-j2", "all", "units"]),
+    Stage("build with clang", ["make", "-j2", "BUILD=clang", "all", "units"]),
+    Stage("build with sanitizers", ["make", "-j2", "BUILD=asan", "all", "units"]),
+    Stage("check", ["make", "check"]),
+    Stage("unit tests", ["make", "-j2", "test-quick"]),
+    Stage("unit tests, asan", ["make", "-j2", "test-asan"]),
+    Stage("unit tests, tsan", ["make", "-j2", "test-tsan"]),
+    Stage("conformance, io_uring", CONFORMANCE + ["build/release/tern", "--backend", "io_uring"],
+          why_not=io_uring_forbidden),
+    Stage("conformance, epoll", CONFORMANCE + ["build/release/tern", "--backend", "epoll"]),
+    Stage("conformance, epoll, asan", CONFORMANCE + ["build/asan/tern", "--backend", "epoll"]),
+    Stage("real clients", [PYTHON, "tests/e2e/run.py", "--tern", "build/release/tern"], seconds=1200),
+    Stage("fuzz", ["make", "-j2", "fuzz"], seconds=1800),
+]
+
+
+def run_command(command, seconds, log_path):
+    """The exit status; None when it took too long. The whole process group ends with it."""
+    with open(log_path, "wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                                   start_new_session=True)
+        try:
+            return process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def run_stage(stage, number):
+    """[passed, failed, skipped]"""
+    why_not = stage.why_not()
+    if why_not:
+        print("%-28s skipped: %s" % (stage.name, why_not), flush=True)
+        return [0, 0, 1]
+    log_path = os.path.join(LOGS, "%02d-%s.log" % (number, re.sub(r"[^a-z0-9_]+", "-", stage.name)))
+    began = time.monotonic()
+    status = run_command(stage.command, stage.seconds, log_path)
+    with open(log_path, encoding="utf-8", errors="replace") as log:
+        output = log.read()
+    found = COUNTS.findall(output)
+    counts = [int(n) for n in found[-1]] if found else [int(status == 0), 0, 0]
+    if status != 0 and counts[1] == 0:
+        counts[1] = 1
+    took = time.monotonic() - began
+    print("%-28s %5d passed, %d failed, %d skipped   %4.0f s" % (stage.name, *counts, took), flush=True)
+    if counts[1]:
+        print("    `%s` %s; the end of %s:" % (" ".join(stage.command), "took too long" if status is None else
+                                              "ended with status %d" % status, os.path.relpath(log_path, ROOT)))
+        print("\n".join("    " + line for line in output.splitlines()[-TAIL_LINES:]), flush=True)
+    return counts
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", metavar="TEXT", help="only stages whose name holds TEXT")
+    parser.add_argument("--list", action="store_true", help="name the stages and end")
+    args = parser.parse_args()
+    os.makedirs(LOGS, exist_ok=True)
+    totals = [0, 0, 0]
+    chosen = [(i, s) for i, s in enumerate(STAGES, 1) if not args.only or args.only in s.name]
+    for number, stage in chosen:
+        if args.list:
+            print("%-28s %s" % (stage.name, " ".join(stage.command)))
+            continue
+        totals = [a + b for a, b in zip(totals, run_stage(stage, number))]
+    if args.list:
+        return 0
+    line = "%d passed, %d failed, %d skipped" % tuple(totals)
+    with open(os.path.join(LOGS, "summary"), "w", encoding="utf-8") as summary:
+        summary.write(line + "\n")
+    print(line)
+    return 1 if totals[1] or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
