@@ -267,7 +267,7 @@ int conn_new(struct shard *shard, const struct listener *listener, int fd, uint6
     conn->id = id;
     conn->accepted_ns = shard->now_ns;
     conn->heard_ms = shard->now_ms;
-    conn->packet_bytes_max = UINT32_MAX;
+    conn->packet_bytes_max = MQTT_PACKET_BYTES_MAX;
     conn->problem_info = true;
     timer_init(&conn->timer, conn_timer_fire);
     list_init(&conn->in_shard);
@@ -295,7 +295,9 @@ void conn_detach(struct conn *conn)
     list_remove(&conn->in_dirty);
     list_remove(&conn->in_ready);
     metric_add(conn->shard->metrics, METRIC_SOCKETS, -1);
+    int fd = conn->stream.fd;
     io_stream_detach(conn->shard->io, &conn->stream);
+    conn->stream.fd = fd; /* for conn_attach */
 }
 
 int conn_attach(struct conn *conn, struct shard *shard)

@@ -270,7 +270,7 @@ static int settle_terms(struct broker *b, struct conn *conn, const struct mqtt_c
     conn->rate_tokens = b->config->limits.max_publish_rate;
     conn->rate_at_ms = b->shard->now_ms;
     if (mqtt_property_has(p, MQTT_PROP_MAXIMUM_PACKET_SIZE)) {
-        conn->packet_bytes_max = p->packet_bytes_max;
+        conn->packet_bytes_max = p->packet_bytes_max < MQTT_PACKET_BYTES_MAX ? p->packet_bytes_max : MQTT_PACKET_BYTES_MAX;
     }
     if (mqtt_property_has(p, MQTT_PROP_REQUEST_PROBLEM_INFO)) {
         conn->problem_info = p->request_problem_info != 0;
@@ -355,7 +355,7 @@ bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame)
     enum mqtt_reason reason = mqtt_connect_decode(frame->body, frame->flags, &version, &c);
 
     if (reason == MQTT_SUCCESS) {
-        reason = b->stopping ? MQTT_SERVER_SHUTTING_DOWN : check_connect(b, conn, &c);
+        reason = b->stopping ? MQTT_SERVER_UNAVAILABLE : check_connect(b, conn, &c);
     }
     if (reason != MQTT_SUCCESS) {
         refuse(conn, version, reason, c.client_id);

@@ -58,17 +58,23 @@ static uint32_t expiry_left_s(uint64_t expires_at_ms, uint64_t wall_ms)
     return left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
 }
 
+/* Whether a packet is above what the client takes. Most clients take all that MQTT allows, and most messages are far below. */
+static bool too_large(const struct conn *conn, const struct mqtt_delivery *d)
+{
+    return (conn->packet_bytes_max < MQTT_PACKET_BYTES_MAX || d->payload.len > MQTT_PACKET_BYTES_MAX / 2) &&
+           mqtt_delivery_size(conn->version, d) > conn->packet_bytes_max;
+}
+
 /* Put one PUBLISH into the outbox. Returns false if the client does not take packets of this size [MQTT-3.1.2-24]. */
 static bool send_publish(struct broker *b, struct conn *conn, struct mqtt_delivery *d, uint64_t topic_hash)
 {
-    if (conn->packet_bytes_max != UINT32_MAX && mqtt_delivery_size(conn->version, d) > conn->packet_bytes_max) {
+    if (too_large(conn, d)) {
         broker_metric(b, METRIC_DROPPED_TOO_LARGE, 1);
         return false;
     }
     if (conn->alias_out) {
         d->topic_alias = alias_out_use(conn->alias_out, topic_hash, d->topic.len, &d->alias_only);
-        if (d->topic_alias && !d->alias_only && conn->packet_bytes_max != UINT32_MAX &&
-            mqtt_delivery_size(conn->version, d) > conn->packet_bytes_max) {
+        if (d->topic_alias && !d->alias_only && too_large(conn, d)) {
             alias_out_forget(conn->alias_out, d->topic_alias); /* no room to say the number */
             d->topic_alias = 0;
         }
@@ -103,6 +109,9 @@ static bool send_shared_frame(struct broker *b, struct conn *conn, const struct 
     if (frame->len == 0) {
         struct mqtt_delivery d;
         fill_delivery(&d, pub, b->shard->wall_ms);
+        if (too_large(conn, &d)) {
+            return false; /* for send_publish to judge */
+        }
         mqtt_delivery_encode(frame, conn->version, &d);
         if (frame->failed) {
             frame->failed = false;

@@ -14,8 +14,8 @@ import time
 import traceback
 
 DEBIAN_PYTHON = "/usr/bin/python3"
-if importlib.util.find_spec("paho") is None and os.path.exists(DEBIAN_PYTHON) and "TERN_E2E_PYTHON" not in os.environ:
-    os.environ["TERN_E2E_PYTHON"] = DEBIAN_PYTHON
+if importlib.util.find_spec("paho") is None and os.path.exists(DEBIAN_PYTHON) and "E2E_PYTHON" not in os.environ:
+    os.environ["E2E_PYTHON"] = DEBIAN_PYTHON
     os.execv(DEBIAN_PYTHON, [DEBIAN_PYTHON] + sys.argv)
 
 HERE = os.path.dirname(os.path.abspath(__file__))

@@ -62,7 +62,8 @@ class Options:
     """Which broker to start, as chosen on the command line."""
 
     def __init__(self, tern=None, backend="epoll", shards=2, mosquitto=False):
-        self.tern = tern or os.path.join(ROOT, "build/release/tern")
+        # The broker runs in a directory of its own, so its path must not depend on where we are.
+        self.tern = os.path.abspath(tern or os.path.join(ROOT, "build/release/tern"))
         self.backend, self.shards, self.mosquitto = backend, shards, mosquitto
 
     @staticmethod
