@@ -83,6 +83,11 @@ static size_t process(struct conn *conn, struct slice data)
         if (!conn->processing) {
             return used; /* moved away: conn is another shard's now */
         }
+        if (conn->again) {
+            conn->again = false;
+            packets--;
+            break;
+        }
         used += frame.size;
     }
     metric_add(conn->shard->metrics, METRIC_PACKETS_RECEIVED, (int64_t)packets);
@@ -389,7 +394,7 @@ void conn_run_ready(struct list *ready)
         if (conn->in.len > 0 && !process_kept(conn)) {
             continue;
         }
-        if (conn->state != CONN_OPEN) {
+        if (conn->state != CONN_OPEN && conn->state != CONN_GUEST) {
             continue;
         }
         if (conn->ended && !conn->paused) {

@@ -75,7 +75,9 @@ struct conn {
     uint8_t version;  /* enum mqtt_version; 0 until CONNECT */
     bool problem_info;   /* Request Problem Information [MQTT-3.1.2-29] */
     bool ended;          /* the peer has closed; what it sent before is still being worked on */
-    bool processing;     /* conn_process is on the stack */
+    bool processing;     /* packets of it are being handled: it must not be freed */
+    bool again;          /* set by the packet handler: this packet is to be handled again after a pause */
+    bool waited;         /* it has paused so once */
     bool clean;          /* session ends with the connection and was made by it: for the log */
     bool counted;        /* in the listener's ledger */
     uint16_t peer_port;

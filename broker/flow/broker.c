@@ -36,6 +36,8 @@ int broker_init(struct broker *b, struct node_tables *node, unsigned shard, unsi
     list_init(&b->holds);
     list_init(&b->receipts_all);
     list_init(&b->congested);
+    list_init(&b->claims);
+    list_init(&b->claims_next);
     list_init(&b->jobs);
     list_init(&b->replays);
     list_init(&b->replays_ready);
@@ -208,15 +210,12 @@ static void report_settled(struct broker *b)
     }
 }
 
-static void resume_congested(struct broker *b)
+static void resume_all(struct list *conns, enum conn_pause reason)
 {
     struct list *at;
 
-    if (list_empty(&b->congested) || mail_congested(b->shard->office, b->shard->index)) {
-        return;
-    }
-    while ((at = list_pop(&b->congested)) != NULL) {
-        conn_resume(CONTAINER_OF(at, struct conn, in_ready), PAUSE_CONGESTION);
+    while ((at = list_pop(conns)) != NULL) {
+        conn_resume(CONTAINER_OF(at, struct conn, in_ready), reason);
     }
 }
 
@@ -228,13 +227,18 @@ static void broker_turn_end(struct shard *shard)
     if (shard->index == CONTROL_SHARD && !b->sys) {
         start_sys(b);
     }
-    resume_congested(b);
+    resume_all(&b->claims, PAUSE_BUSY);
+    list_splice(&b->claims, &b->claims_next);
+    if (!mail_congested(shard->office, shard->index)) {
+        resume_all(&b->congested, PAUSE_CONGESTION);
+    }
     conn_run_ready(&b->conns.ready);
     replay_run(b);
     conn_run_dirty(&b->conns.dirty);
     share_flush(b);
     report_settled(b);
-    if (!list_empty(&b->conns.ready) || !list_empty(&b->replays_ready) || !list_empty(&b->congested)) {
+    if (!list_empty(&b->conns.ready) || !list_empty(&b->replays_ready) || !list_empty(&b->congested) ||
+        !list_empty(&b->claims)) {
         shard->busy = true;
     }
     if (shard->index == CONTROL_SHARD) {

@@ -59,6 +59,7 @@ struct broker {
     uint32_t settled[SHARDS_MAX];    /* by shard: mails with receipts handled since the last answer */
     struct list holds;               /* struct hold: acknowledgements that wait for a slow subscriber */
     struct list congested;           /* conns that wait for the mail, by in_ready */
+    struct list claims, claims_next; /* conns that take over another's session in this turn, in the next; by in_ready */
     struct list jobs;                /* struct subscribe_job */
     struct list replays, replays_ready; /* struct replay: all; those that can go on */
     unsigned routes_pending;         /* announcements not yet answered by the control shard */

@@ -19,20 +19,26 @@ void connect_arrived(struct conn *conn)
 
 /* ---- no ---- */
 
+#define REFUSAL_BYTES_MAX 64u /* a CONNACK with one of our reason strings */
+
 /* Refuse in the client's own words (3.2.2.2): a reason code, a return code, or silence. */
-static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, struct slice client_id)
+static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, const struct mqtt_connect *c)
 {
     struct broker *b = broker_of(conn);
     struct mqtt_connack connack = {.code = (uint8_t)reason};
     char peer[CONN_PEER_TEXT];
     bool answer = version == MQTT_V5;
 
-    log_event(LOG_INFO, "connect_refused", {"client", LOG_SLICE(client_id)}, {"peer", LOG_STR(conn_peer(conn, peer))},
+    log_event(LOG_INFO, "connect_refused", {"client", LOG_SLICE(c->client_id)}, {"peer", LOG_STR(conn_peer(conn, peer))},
               {"version", LOG_INT(version)}, {"reason", LOG_STR(mqtt_reason_name(reason))});
     broker_metric(b, METRIC_CONNECTS_REFUSED, 1);
     if (version != MQTT_V5) {
         connack.code = mqtt_connack_code_v3(reason);
         answer = connack.code != 0 && (version != 0 || reason == MQTT_UNSUPPORTED_PROTOCOL_VERSION);
+    } else if (!mqtt_property_has(&c->properties, MQTT_PROP_MAXIMUM_PACKET_SIZE) ||
+               c->properties.packet_bytes_max >= REFUSAL_BYTES_MAX) { /* [MQTT-3.2.2-19] */
+        connack.properties.reason_string = slice_str(mqtt_reason_name(reason));
+        connack.properties.present |= 1ull << MQTT_PROP_REASON_STRING;
     }
     if (answer) {
         mqtt_connack_encode(conn_out(conn), version == MQTT_V5 ? MQTT_V5 : MQTT_V311, &connack);
@@ -318,12 +324,12 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
     struct outcome out;
 
     if (settle_terms(b, conn, c) != 0) {
-        refuse(conn, (uint8_t)c->version, MQTT_SERVER_UNAVAILABLE, c->client_id);
+        refuse(conn, (uint8_t)c->version, MQTT_SERVER_UNAVAILABLE, c);
         return;
     }
     enum mqtt_reason reason = claim(b, c, &out);
     if (reason != MQTT_SUCCESS) {
-        refuse(conn, (uint8_t)c->version, reason, c->client_id);
+        refuse(conn, (uint8_t)c->version, reason, c);
         goodbye_session(b, &out);
         return;
     }
@@ -358,7 +364,7 @@ bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame)
         reason = b->stopping ? MQTT_SERVER_UNAVAILABLE : check_connect(b, conn, &c);
     }
     if (reason != MQTT_SUCCESS) {
-        refuse(conn, version, reason, c.client_id);
+        refuse(conn, version, reason, &c);
         return false;
     }
     bool assign = c.client_id.len == 0;
@@ -369,10 +375,19 @@ bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame)
     if (home != b->shard->index) { /* once: there the CONNECT, still in its buffer, is read again */
         struct mail mail = {.kind = MAIL_CONN, .ptr = conn};
         if (shard_post(b->shard, home, &mail) != 0) {
-            refuse(conn, version, MQTT_SERVER_BUSY, c.client_id);
+            refuse(conn, version, MQTT_SERVER_BUSY, &c);
         } else {
             conn_detach(conn);
         }
+        return false;
+    }
+    struct session *earlier = group_find(&b->groups[group_of(broker_hash(b, c.client_id))], c.client_id,
+                                         broker_hash(b, c.client_id));
+    if (earlier && earlier->front && !conn->waited) {
+        /* What the earlier connection has sent before it was given up may still lie in its socket: read that first. */
+        conn->waited = conn->again = true;
+        conn_pause(conn, PAUSE_BUSY);
+        list_append(&b->claims_next, &conn->in_ready);
         return false;
     }
     open_session(b, conn, &c, assign);

@@ -130,27 +130,27 @@ static bool send_shared_frame(struct broker *b, struct conn *conn, const struct 
     return true;
 }
 
-static bool deliver_qos0(struct broker *b, struct session *session, const struct publication *pub,
+static int deliver_qos0(struct broker *b, struct session *session, const struct publication *pub,
                          const struct delivery *how)
 {
     struct conn *conn = session->front;
 
     if (!conn) {
         broker_metric(b, METRIC_DROPPED_OFFLINE, 1);
-        return false;
+        return -ENOTCONN;
     }
     if (conn_out_bytes(conn) > b->config->limits.max_outbox_bytes) {
         broker_metric(b, METRIC_DROPPED_OUTBOX_FULL, 1);
-        return false;
+        return -EAGAIN;
     }
     if (how->shared_frame && !how->retain && how->ids.len == 0 && !conn->alias_out && send_shared_frame(b, conn, pub)) {
-        return true;
+        return 0;
     }
     struct mqtt_delivery d;
     fill_delivery(&d, pub, b->shard->wall_ms);
     d.retain = how->retain;
     d.subscription_ids = how->ids;
-    return send_publish(b, conn, &d, pub->topic_hash);
+    return send_publish(b, conn, &d, pub->topic_hash) ? 0 : -EMSGSIZE;
 }
 
 static void count_queue(struct broker *b, const struct queue *q, int64_t count, uint64_t bytes_before)
@@ -159,7 +159,7 @@ static void count_queue(struct broker *b, const struct queue *q, int64_t count, 
     broker_metric(b, METRIC_QUEUED_BYTES, (int64_t)(q->bytes - bytes_before));
 }
 
-bool deliver(struct broker *b, struct session *session, struct publication *pub, const struct delivery *how)
+int deliver(struct broker *b, struct session *session, struct publication *pub, const struct delivery *how)
 {
     uint8_t qos = how->qos < pub->qos ? how->qos : pub->qos; /* [MQTT-3.8.4-8] */
 
@@ -169,7 +169,7 @@ bool deliver(struct broker *b, struct session *session, struct publication *pub,
     struct message *message = publication_message(pub);
     if (!message) {
         broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
-        return false;
+        return -ENOMEM;
     }
     struct command command = {
         .type = COMMAND_PUBLISH,
@@ -187,13 +187,13 @@ bool deliver(struct broker *b, struct session *session, struct publication *pub,
     }
     if (outcome.error) {
         broker_metric(b, outcome.error == -ENOBUFS ? METRIC_DROPPED_QUEUE_FULL : METRIC_DROPPED_NO_MEMORY, 1);
-        return false;
+        return outcome.error;
     }
     count_queue(b, session->queue, outcome.replaced_oldest ? 0 : 1, bytes_before);
     if (session->front) {
         deliver_pump(session->front);
     }
-    return true;
+    return 0;
 }
 
 /* Take an entry out that will not be sent. */

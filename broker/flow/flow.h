@@ -26,6 +26,7 @@ struct receipt_open {
     struct receipt *receipt;
     uint16_t packet_id;
     uint8_t type;
+    uint8_t reason; /* already known, e.g. that a limit was met */
     bool failed; /* memory was out: the publisher has to be sent away unacknowledged */
 };
 
@@ -86,8 +87,9 @@ struct delivery {
     bool shared_frame; /* several sessions get the same: encode a QoS 0 frame once */
 };
 
-/* Give a session a message. Counts what is dropped, with the reason. Never ends a connection. Returns whether it was taken. */
-bool deliver(struct broker *b, struct session *session, struct publication *pub, const struct delivery *d);
+/* Give a session a message. Counts what is dropped, with the reason. Never ends a connection. Returns 0 when it was taken, -ENOBUFS when
+ * its queue is full, -ENOMEM, or another negative errno when it cannot have it: offline, too large, too slow. */
+int deliver(struct broker *b, struct session *session, struct publication *pub, const struct delivery *d);
 /* New publication: nothing encoded for an earlier one may be shared. */
 void deliver_begin(struct broker *b);
 /* Send what waits as far as window and outbox allow. */

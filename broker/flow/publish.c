@@ -132,15 +132,22 @@ static void count_rate(struct broker *b, struct conn *conn)
 
 /* ---- routing ---- */
 
-/* Hand a message to the matching sessions at home here. Returns how many took it; *ret_slow is the one receiver, if it is the only one and far behind. */
-static unsigned route_local(struct broker *b, struct publication *pub, struct session **ret_slow)
+/* What became of a message among the sessions of this shard. */
+struct local_fate {
+    unsigned matched;     /* sessions that were to have it */
+    struct session *slow; /* the one receiver, if it is the only one and far behind */
+    bool full;            /* the one receiver's queue is full: it did not take it */
+};
+
+/* Hand a message to the matching sessions at home here. */
+static struct local_fate route_local(struct broker *b, struct publication *pub)
 {
     const struct match *m = match_cache_local(b->cache, b->tree, pub->topic, pub->topic_hash);
-    unsigned taken = 0;
+    struct local_fate fate = {0};
 
     if (!m) {
         broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
-        return 0;
+        return fate;
     }
     for (uint32_t i = 0; i < m->count; i++) {
         const struct match_entry *e = &m->entries[i];
@@ -155,12 +162,14 @@ static unsigned route_local(struct broker *b, struct publication *pub, struct se
         if (how.qos == MATCH_NONE) { /* [MQTT-3.8.3-3] */
             continue;
         }
-        taken += deliver(b, session, pub, &how) ? 1 : 0;
-        if (m->count == 1 && how.qos > 0 && pub->qos > 0 && hold_wanted(b, session)) {
-            *ret_slow = session;
+        fate.matched++;
+        int rc = deliver(b, session, pub, &how);
+        if (m->count == 1 && how.qos > 0 && pub->qos > 0) {
+            fate.full = rc == -ENOBUFS;
+            fate.slow = rc == 0 && hold_wanted(b, session) ? session : NULL;
         }
     }
-    return taken;
+    return fate;
 }
 
 /* Store or clear the retained message of a topic that is at home here. */
@@ -242,21 +251,30 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
                              (sole ? PUBLISH_SOLE : 0u));
     }
     if (pub->retain && home == self && retain_here(b, pub) != MQTT_SUCCESS && open) {
-        struct receipt *r = receipt_wait(b, open);
-        if (r) {
-            r->reason = MQTT_QUOTA_EXCEEDED;
-            r->waiting--;
-        }
+        open->reason = MQTT_QUOTA_EXCEEDED;
     }
     if (shards >> self & 1) {
-        struct session *slow = NULL;
-        matched |= route_local(b, pub, &slow) > 0;
-        struct receipt *r = slow && sole && open ? receipt_wait(b, open) : NULL;
+        struct local_fate fate = route_local(b, pub);
+        matched |= fate.matched > 0;
+        if (sole && open && fate.full) {
+            open->reason = MQTT_QUOTA_EXCEEDED;
+        }
+        struct receipt *r = sole && open && fate.slow ? receipt_wait(b, open) : NULL;
         if (r) {
-            hold_add(b, slow, (struct receipt_ref){r, self});
+            hold_add(b, fate.slow, (struct receipt_ref){r, self});
         }
     }
     return matched;
+}
+
+/* The publisher is to be told that there was no room. */
+static void answer_full(struct broker *b, const struct mail *mail)
+{
+    struct mail reason = {.kind = MAIL_RECEIPT_REASON, .ptr = mail->ptr2, .n = MQTT_QUOTA_EXCEEDED};
+
+    if (mail->n & PUBLISH_RECEIPT) {
+        shard_post(b->shard, mail->from, &reason);
+    }
 }
 
 void publish_from_shard(struct broker *b, const struct mail *mail)
@@ -266,17 +284,18 @@ void publish_from_shard(struct broker *b, const struct mail *mail)
 
     publication_of_message(&pub, message);
     deliver_begin(b);
-    if (mail->n & PUBLISH_RETAIN && retain_here(b, &pub) != MQTT_SUCCESS && mail->ptr2) {
-        struct mail reason = {.kind = MAIL_RECEIPT_REASON, .ptr = mail->ptr2, .n = MQTT_QUOTA_EXCEEDED};
-        shard_post(b->shard, mail->from, &reason);
+    if (mail->n & PUBLISH_RETAIN && retain_here(b, &pub) != MQTT_SUCCESS) {
+        answer_full(b, mail);
     }
     if (mail->n & PUBLISH_DELIVER) {
-        struct session *slow = NULL;
-        route_local(b, &pub, &slow);
-        if (slow && mail->n & PUBLISH_SOLE && mail->n & PUBLISH_RECEIPT) {
+        struct local_fate fate = route_local(b, &pub);
+        if (fate.full && mail->n & PUBLISH_SOLE) {
+            answer_full(b, mail);
+        }
+        if (fate.slow && mail->n & PUBLISH_SOLE && mail->n & PUBLISH_RECEIPT) {
             struct mail hold = {.kind = MAIL_RECEIPT_HOLD, .ptr = mail->ptr2};
             if (shard_post(b->shard, mail->from, &hold) == 0) {
-                hold_add(b, slow, (struct receipt_ref){mail->ptr2, mail->from});
+                hold_add(b, fate.slow, (struct receipt_ref){mail->ptr2, mail->from});
             }
         }
     }
@@ -342,7 +361,7 @@ static void publish_acknowledged(struct broker *b, struct conn *conn, const stru
         publication_end(&pub);
     }
     if (!open.failed) {
-        receipt_close(b, &open, reason);
+        receipt_close(b, &open, open.reason != MQTT_SUCCESS ? open.reason : reason);
         return;
     }
     if (open.receipt) { /* what it waited for will answer; the client is sent away without an acknowledgement */

@@ -248,7 +248,7 @@ static void deliver_member(struct broker *b, uint64_t session_uid, struct public
         .qos = qos,
         .retain = pub->retain && share->options.retain_as_published,
     };
-    bool taken = deliver(b, session, pub, &how);
+    bool taken = deliver(b, session, pub, &how) == 0;
     buf_deinit(&ids);
     if (!taken && qos > 0) {
         share_settled(b, session, h->share);

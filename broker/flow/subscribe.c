@@ -130,7 +130,8 @@ static enum mqtt_reason check_filter(const struct broker *b, struct slice text, 
 {
     int share = mqtt_share_split(text, ret_name, ret_filter);
 
-    if (share < 0 || !mqtt_filter_valid(*ret_filter, b->config->mqtt.max_topic_levels)) {
+    if (share < 0 || slice_eq(text, SLICE("$share")) ||
+        !mqtt_filter_valid(*ret_filter, b->config->mqtt.max_topic_levels)) { /* [MQTT-4.8.2-1] [MQTT-4.8.2-2] */
         return MQTT_TOPIC_FILTER_INVALID;
     }
     if (share > 0 && !b->config->mqtt.shared_available) {
@@ -158,6 +159,12 @@ static void subscribe_one(struct broker *b, struct subscribe_job *job, uint32_t 
     }
 }
 
+static bool too_many_properties(const struct broker *b, const struct mqtt_subscribe *s)
+{
+    return s->properties.user_count > b->config->limits.max_user_properties ||
+           s->properties.user_bytes > b->config->limits.max_user_property_bytes;
+}
+
 /* What closes the connection instead of being answered filter by filter. */
 static enum mqtt_reason check_packet(struct broker *b, const struct conn *conn, const struct mqtt_subscribe *s)
 {
@@ -165,8 +172,7 @@ static enum mqtt_reason check_packet(struct broker *b, const struct conn *conn, 
     struct mqtt_subscription sub;
     struct slice name, filter;
 
-    if (s->properties.user_count > b->config->limits.max_user_properties ||
-        s->properties.user_bytes > b->config->limits.max_user_property_bytes) {
+    if (too_many_properties(b, s)) {
         return MQTT_QUOTA_EXCEEDED;
     }
     while (mqtt_subscribe_next(&walk, &sub)) {
@@ -326,6 +332,9 @@ bool unsubscribe_from_client(struct conn *conn, const struct mqtt_frame *frame)
     enum mqtt_reason reason = mqtt_unsubscribe_decode(frame->body, frame->flags, conn->version, &u);
     struct buf codes = {0};
 
+    if (reason == MQTT_SUCCESS && too_many_properties(b, &u)) {
+        reason = MQTT_QUOTA_EXCEEDED;
+    }
     if (reason != MQTT_SUCCESS) {
         goodbye(conn, reason, "UNSUBSCRIBE refused");
         return false;

@@ -62,6 +62,22 @@ static int ring_grow(struct queue *q)
     return 0;
 }
 
+/* Whether the packet identifier of the next number belongs to an entry that is not done. */
+static bool next_id_taken(const struct queue *q)
+{
+    for (uint64_t back = QUEUE_IDS; back <= q->tail - q->head; back += QUEUE_IDS) {
+        if (queue_at(q, q->tail - back)->state != QUEUE_DONE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int ring_room(struct queue *q)
+{
+    return q->tail - q->head > q->mask ? ring_grow(q) : 0;
+}
+
 int queue_push(struct queue *q, const struct queue_item *item)
 {
     assert(item->qos == 1 || item->qos == 2);
@@ -78,9 +94,14 @@ int queue_push(struct queue *q, const struct queue_item *item)
             memcpy(extra->ids, item->ids.ptr, item->ids.len);
         }
     }
-    if (q->tail - q->head > q->mask && ring_grow(q) != 0) {
+    int rc = ring_room(q);
+    while (rc == 0 && next_id_taken(q)) { /* a hole in its place */
+        *queue_at(q, q->tail++) = (struct queue_entry){.state = QUEUE_DONE};
+        rc = ring_room(q);
+    }
+    if (rc) {
         free(extra);
-        return -ENOMEM;
+        return rc;
     }
     *queue_at(q, q->tail) = (struct queue_entry){
         .message = message_ref(item->message),
@@ -127,17 +148,16 @@ void queue_mark_sent(struct queue *q, uint64_t number)
 
 struct queue_entry *queue_find(const struct queue *q, uint16_t packet_id, uint64_t *ret_number)
 {
-    uint64_t number = q->head + (uint16_t)((packet_id + 65535u - queue_packet_id(q->head)) % 65535u);
+    uint64_t number = q->head + (packet_id + QUEUE_IDS - queue_packet_id(q->head)) % QUEUE_IDS;
 
-    if (packet_id == 0 || number >= q->sent) {
-        return NULL;
+    for (; packet_id != 0 && number < q->sent; number += QUEUE_IDS) {
+        struct queue_entry *e = queue_at(q, number);
+        if (e->state == QUEUE_SENT || e->state == QUEUE_RELEASED) { /* at most one of them is open */
+            *ret_number = number;
+            return e;
+        }
     }
-    struct queue_entry *e = queue_at(q, number);
-    if (e->state != QUEUE_SENT && e->state != QUEUE_RELEASED) {
-        return NULL;
-    }
-    *ret_number = number;
-    return e;
+    return NULL;
 }
 
 void queue_release(struct queue *q, struct queue_entry *e)

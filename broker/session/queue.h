@@ -8,14 +8,16 @@
  *      head                sent              tail
  *       |  SENT DONE SENT   |  WAITING ...    |          DONE in front of head is dropped at once
  *
- * Packet identifiers in use span less than 65,535 numbers: else sending waits [MQTT-2.2.1-4].
+ * Numbers repeat their identifier after 65,535: one whose identifier is still open is passed over [MQTT-2.2.1-4]. A client that leaves a
+ * message open for ever while four times as many go by gets no more until it answers.
  * Touched by: the session that owns it. No IO, no clock but the caller's. */
 #ifndef TERN_BROKER_SESSION_QUEUE_H
 #define TERN_BROKER_SESSION_QUEUE_H
 
 #include "broker/topic/message.h"
 
-#define QUEUE_SPAN_MAX 65535u
+#define QUEUE_IDS 65535u
+#define QUEUE_SPAN_MAX (4 * QUEUE_IDS)
 
 enum queue_state {
     QUEUE_WAITING,  /* never sent */
@@ -68,7 +70,7 @@ static inline struct queue_entry *queue_at(const struct queue *q, uint64_t numbe
 
 static inline uint16_t queue_packet_id(uint64_t number)
 {
-    return (uint16_t)(1 + number % 65535);
+    return (uint16_t)(1 + number % QUEUE_IDS);
 }
 
 static inline bool queue_empty(const struct queue *q)

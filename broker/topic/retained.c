@@ -130,9 +130,12 @@ static void leaving(struct level_tree *tree, struct level_node *node)
     assert(((struct retained_node *)node)->pins == 0);
 }
 
-/* Take room from the node's quota, or give it back (negative). */
-static int quota_change(struct retained *r, int64_t count, int64_t bytes)
+/* Take room from the node's quota, or give it back (negative). The broker's own figures need none. */
+static int quota_change(struct retained *r, struct slice topic, int64_t count, int64_t bytes)
 {
+    if (topic.len >= 5 && memcmp(topic.ptr, "$SYS/", 5) == 0) {
+        return 0;
+    }
     struct retained_quota *q = r->quota;
     uint64_t new_count = atomic_fetch_add(&q->count, (uint64_t)count) + (uint64_t)count;
     uint64_t new_bytes = atomic_fetch_add(&q->bytes, (uint64_t)bytes) + (uint64_t)bytes;
@@ -151,7 +154,7 @@ int retained_set(struct retained *r, struct message *m)
     struct slice topic = message_topic(m);
     struct retained_node *node = find(r, topic, m->topic_hash);
     int64_t before = node ? (int64_t)message_size(node->message) : 0;
-    int rc = quota_change(r, node ? 0 : 1, (int64_t)message_size(m) - before);
+    int rc = quota_change(r, topic, node ? 0 : 1, (int64_t)message_size(m) - before);
 
     assert(m->payload_len > 0); /* [MQTT-3.3.1-7] */
     if (rc) {
@@ -172,7 +175,7 @@ int retained_set(struct retained *r, struct message *m)
         message_unref(m);
         level_tree_prune(&r->tree, &node->node, no_message_here, leaving);
     }
-    quota_change(r, -1, -(int64_t)message_size(m));
+    quota_change(r, topic, -1, -(int64_t)message_size(m));
     return -ENOMEM;
 }
 
@@ -181,7 +184,7 @@ static void remove_message(struct retained *r, struct retained_node *node)
     struct message *m = node->message;
 
     map_remove(&r->topics, m->topic_hash, node);
-    quota_change(r, -1, -(int64_t)message_size(m));
+    quota_change(r, message_topic(m), -1, -(int64_t)message_size(m));
     node->message = NULL;
     message_unref(m);
     level_tree_prune(&r->tree, &node->node, no_message_here, leaving);

@@ -13,7 +13,8 @@ def test_session_goes_on(env):
     """Subscriptions with their options and what was published meanwhile, for sessions on every shard."""
     pub, subs = env.client(), env.many(6, clean=False, props=KEEP)
     for sub in subs:
-        sub.subscribe([(env.topic("q1"), 1), (env.topic("q2"), 2), (env.topic("sub/#"), options(1, no_local=True))])
+        own = env.topic(sub.client_id, "#")
+        sub.subscribe([(env.topic("q1"), 1), (env.topic("q2"), 2), (own, options(1, no_local=True))])
         sub.close()
     for number in range(20):
         pub.publish(env.topic("q1"), "a%d" % number, qos=2)
@@ -23,10 +24,10 @@ def test_session_goes_on(env):
         for number in range(20):
             sub.expect_publish(env.topic("q1"), "a%d" % number, qos=1, dup=False)
             sub.expect_publish(env.topic("q2"), "b%d" % number, qos=2, dup=False)
-        sub.publish(env.topic("sub/own"), "x", qos=1)
+        sub.publish(env.topic(sub.client_id), "own", qos=1)
         sub.expect_nothing(0)
-        pub.publish(env.topic("sub/x"), "x", qos=1)
-        sub.expect_publish(env.topic("sub/x"), "x", qos=1)
+        pub.publish(env.topic(sub.client_id), "x", qos=1)
+        sub.expect_publish(env.topic(sub.client_id), "x", qos=1)
         sub.disconnect(0, {"session_expiry": 0})
 
 
