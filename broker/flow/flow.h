@@ -156,7 +156,14 @@ void share_discard(const struct mail *mail);
 uint64_t share_id(const struct broker *b, struct slice name, struct slice filter);
 
 /* ---- replay.c: retained messages for a new subscription ---- */
-int replay_start(struct broker *b, struct session *session, struct slice filter, const struct subscription_options *options);
+/* Begin: take the snapshots. Answers the job by subscribe_settled when they are taken; -ENOMEM: no answer. */
+int replay_start(struct broker *b, struct session *session, struct slice filter, const struct subscription_options *options,
+                 struct subscribe_job *job);
+/* The SUBACK is out: deliver. Each replay of the job answers it once more, when it is done or goes on behind the client's other packets.
+ * Returns how many there are. */
+unsigned replay_release(struct broker *b, struct session *session, const struct subscribe_job *job);
+/* The job's connection is gone, the session may live on: its replays go on without it. Returns how many answers will not come. */
+unsigned replay_disown(struct session *session, const struct subscribe_job *job);
 void replay_forget(struct broker *b, struct session *session);                       /* the session ends */
 void replay_cancel(struct broker *b, struct session *session, struct slice filter); /* so does the subscription */
 void replay_wake(struct broker *b, struct session *session);                         /* it can take more */

@@ -3,12 +3,13 @@
  * They lie with the home shards of their topics. The subscriber's shard asks one after the other for a page, delivers it when the client can
  * take it, and asks for the next: no shard stalls, no queue overflows, however many there are.
  *
- * A retained message that is published while somebody subscribes must reach him one way or the other. The route of the subscription is
- * in place before the replay begins; a publisher that has not seen it yet may still have mail on its way to the topic's home. So a barrier goes
- * first: each shard, when the barrier's mail reaches it, mails every home on; when a home has heard from all, everything
- * published before the route was seen has been stored there.
+ * A retained message that is published while somebody subscribes must reach him one way or the other, and one published after his SUBACK one way
+ * only. The route of the subscription is in place before the replay begins, but a publisher that has not seen it yet may still have mail on its way
+ * to the topic's home. So a barrier goes first: each shard, when the barrier's mail reaches it, mails every home on; when a home has heard from all,
+ * everything published before the route was seen has been stored there, and it notes the number of the last one: the snapshot. What is set
+ * later has been delivered live. Then comes the SUBACK, then the pages.
  *
- *     asker -- BARRIER --> each shard -- PASSED --> each home -- READY --> asker -- PULL --> home -- PAGE --> asker ... */
+ *     asker -- BARRIER --> each shard -- PASSED --> each home -- READY --> asker: SUBACK -- PULL --> home -- PAGE --> asker ... */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@
 
 enum replay_phase {
     REPLAY_BARRIER, /* READY from every home is awaited */
+    REPLAY_TAKEN,   /* the snapshot is taken; the SUBACK has to leave first */
     REPLAY_MINE,    /* the asker may go on */
     REPLAY_ASKED,   /* PAGE is awaited */
     REPLAY_CLOSING, /* CLOSED is awaited */
@@ -33,13 +35,15 @@ struct replay {
     struct list in_ready;  /* of the asker: broker.replays_ready */
     struct replay *next;   /* of the same session */
     struct session *session; /* NULL: no longer wanted */
+    struct subscribe_job *job; /* to be answered; NULL: it has been, and need not wait */
     unsigned asker, shard_count;
     unsigned home, home_end; /* the one that is asked, and behind the last */
     unsigned homes_unready;
     enum replay_phase phase;
     struct subscription_options options;
     bool exact, done; /* done: the present home has no more */
-    uint8_t passes[SHARDS_MAX]; /* [h] is touched by shard h alone */
+    uint8_t passes[SHARDS_MAX];     /* [h] is touched by shard h alone */
+    uint64_t snapshots[SHARDS_MAX]; /* [h]: retained_sequence of shard h; the same */
     struct retained_cursor *cursor; /* touched by `home` while ASKED or CLOSING */
     struct message *page[PAGE_MESSAGES];
     unsigned page_count, page_at;
@@ -80,7 +84,19 @@ static void make_ready(struct broker *b, struct replay *r)
     }
 }
 
-int replay_start(struct broker *b, struct session *session, struct slice filter, const struct subscription_options *options)
+/* The job need not wait for this replay any longer. */
+static void answer_job(struct broker *b, struct replay *r)
+{
+    struct subscribe_job *job = r->job;
+
+    r->job = NULL;
+    if (job) {
+        subscribe_settled(b, job, 0, 0);
+    }
+}
+
+int replay_start(struct broker *b, struct session *session, struct slice filter, const struct subscription_options *options,
+                 struct subscribe_job *job)
 {
     struct replay *r = calloc(1, sizeof(*r) + filter.len);
     if (!r) {
@@ -92,6 +108,7 @@ int replay_start(struct broker *b, struct session *session, struct slice filter,
     r->filter_len = (uint32_t)filter.len;
     r->filter_hash = broker_hash(b, filter);
     r->session = session;
+    r->job = job;
     r->options = *options;
     r->asker = b->shard->index;
     r->shard_count = b->shard->count;
@@ -101,8 +118,9 @@ int replay_start(struct broker *b, struct session *session, struct slice filter,
     r->next = session->replays;
     session->replays = r;
     if (b->shard->count == 1) {
-        r->phase = REPLAY_MINE;
-        make_ready(b, r);
+        r->phase = REPLAY_TAKEN;
+        r->snapshots[0] = retained_sequence(b->retained);
+        subscribe_settled(b, job, 0, 0);
         return 0;
     }
     r->homes_unready = r->home_end - r->home;
@@ -112,21 +130,45 @@ int replay_start(struct broker *b, struct session *session, struct slice filter,
     return 0;
 }
 
+unsigned replay_release(struct broker *b, struct session *session, const struct subscribe_job *job)
+{
+    unsigned count = 0;
+
+    for (struct replay *r = session->replays; r; r = r->next) {
+        if (r->job == job) {
+            assert(r->phase == REPLAY_TAKEN);
+            r->phase = REPLAY_MINE;
+            make_ready(b, r);
+            count++;
+        }
+    }
+    return count;
+}
+
+unsigned replay_disown(struct session *session, const struct subscribe_job *job)
+{
+    unsigned count = 0;
+
+    for (struct replay *r = session->replays; r; r = r->next) {
+        if (r->job == job) {
+            r->job = NULL;
+            if (r->phase == REPLAY_TAKEN) { /* it has answered once already */
+                r->phase = REPLAY_MINE;
+            } else {
+                count++;
+            }
+        }
+    }
+    return count;
+}
+
 /* On the home that is asked: fill the page. Returns false when the steps ran out with nothing found. */
 static bool pull(struct broker *b, struct replay *r)
 {
     uint64_t now_ms = b->shard->wall_ms;
 
     r->page_at = r->page_count = 0;
-    if (r->exact) {
-        struct message *m = retained_get(b->retained, filter_of(r), r->filter_hash, now_ms);
-        if (m) {
-            r->page[r->page_count++] = message_ref(m);
-        }
-        r->done = true;
-        return true;
-    }
-    if (!r->cursor && retained_cursor_open(b->retained, filter_of(r), &r->cursor) != 0) {
+    if (!r->cursor && retained_cursor_open(b->retained, filter_of(r), r->snapshots[b->shard->index], &r->cursor) != 0) {
         broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
         r->done = true;
         return true;
@@ -197,6 +239,7 @@ static void step(struct broker *b, struct replay *r)
     for (unsigned pages = 0; pages < PAGES_A_TURN; pages++) {
         while (r->page_at < r->page_count) {
             if (!can_take(b, r->session)) {
+                answer_job(b, r);
                 return; /* replay_wake brings it back */
             }
             struct message *m = r->page[r->page_at++];
@@ -207,6 +250,7 @@ static void step(struct broker *b, struct replay *r)
             r->done = false;
             if (++r->home == r->home_end) {
                 unlink_from_session(r);
+                answer_job(b, r);
                 replay_free(r);
                 return;
             }
@@ -218,6 +262,7 @@ static void step(struct broker *b, struct replay *r)
         }
         pull(b, r);
     }
+    answer_job(b, r); /* long: what the client sends next is not to wait for it */
     make_ready(b, r);
     b->shard->busy = true;
 }
@@ -246,7 +291,8 @@ void replay_wake(struct broker *b, struct session *session)
 static void forget(struct broker *b, struct replay *r)
 {
     unlink_from_session(r);
-    if (r->phase == REPLAY_MINE) {
+    answer_job(b, r);
+    if (r->phase == REPLAY_MINE || r->phase == REPLAY_TAKEN) {
         give_up(b, r);
     } /* else when the answer comes */
 }
@@ -269,13 +315,15 @@ void replay_cancel(struct broker *b, struct session *session, struct slice filte
 }
 
 /* The asker has it again. */
-static void returned(struct broker *b, struct replay *r)
+static void returned(struct broker *b, struct replay *r, enum replay_phase phase)
 {
-    r->phase = REPLAY_MINE;
-    if (r->session) {
+    r->phase = r->job ? phase : REPLAY_MINE;
+    if (!r->session) {
+        give_up(b, r);
+    } else if (r->phase == REPLAY_MINE) {
         make_ready(b, r);
     } else {
-        give_up(b, r);
+        subscribe_settled(b, r->job, 0, 0); /* which comes back by replay_release */
     }
 }
 
@@ -291,12 +339,13 @@ void replay_mail(struct broker *b, const struct mail *mail)
         break;
     case MAIL_RETAINED_PASSED:
         if (++r->passes[b->shard->index] == r->shard_count) {
+            r->snapshots[b->shard->index] = retained_sequence(b->retained);
             post(b, r, r->asker, MAIL_RETAINED_READY);
         }
         break;
     case MAIL_RETAINED_READY:
         if (--r->homes_unready == 0) {
-            returned(b, r);
+            returned(b, r, REPLAY_TAKEN);
         }
         break;
     case MAIL_RETAINED_PULL:
@@ -312,7 +361,7 @@ void replay_mail(struct broker *b, const struct mail *mail)
         post(b, r, r->asker, MAIL_RETAINED_CLOSED);
         break;
     case MAIL_RETAINED_PAGE:
-        returned(b, r);
+        returned(b, r, REPLAY_MINE);
         break;
     case MAIL_RETAINED_CLOSED:
         replay_free(r);

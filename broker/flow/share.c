@@ -377,6 +377,16 @@ static void request_done(struct broker *b, struct share_request *r)
     free(r);
 }
 
+static void leave(struct broker *b, uint64_t id, uint64_t session)
+{
+    struct share_group *group = share_table_by_id(b->shares, id);
+
+    if (group && share_group_leave(group, session)) {
+        route_withdraw(b, ROUTE_REMOVE_SHARE, share_group_filter(group), id);
+        share_table_close(b->shares, group);
+    }
+}
+
 static void join(struct broker *b, struct share_request *r)
 {
     struct slice name = slice_of(r->text, r->name_len), filter = slice_of(r->text + r->name_len, r->filter_len);
@@ -397,24 +407,19 @@ static void join(struct broker *b, struct share_request *r)
     }
     struct route_wait wait = {.request = r};
     struct route_share route = {.id = r->id, .home = b->shard->index};
-    r->error = route_announce(b, created ? ROUTE_ADD_SHARE : ROUTE_BARRIER, filter, &route, &wait);
-    if (r->error) {
+    int rc = route_announce(b, created ? ROUTE_ADD_SHARE : ROUTE_BARRIER, filter, &route, &wait);
+    if (rc) { /* else r is answered, perhaps already */
+        leave(b, r->id, r->member.session);
+        r->error = rc;
         request_done(b, r);
-    }
-}
-
-static void leave(struct broker *b, uint64_t id, uint64_t session)
-{
-    struct share_group *group = share_table_by_id(b->shares, id);
-
-    if (group && share_group_leave(group, session)) {
-        route_withdraw(b, ROUTE_REMOVE_SHARE, share_group_filter(group), id);
-        share_table_close(b->shares, group);
     }
 }
 
 void share_announced(struct broker *b, struct share_request *r, int error)
 {
+    if (error) {
+        leave(b, r->id, r->member.session);
+    }
     r->error = error;
     request_done(b, r);
 }

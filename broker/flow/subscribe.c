@@ -9,11 +9,19 @@
 #include "proto/mqtt/subscribe.h"
 #include "proto/mqtt/topic.h"
 
-/* A SUBSCRIBE until its SUBACK. Its connection reads nothing meanwhile, so that packets keep their order. */
+/* What a SUBSCRIBE waits for. */
+enum subscribe_stage {
+    SUBSCRIBE_ROUTES,    /* every filter in the route table */
+    SUBSCRIBE_SNAPSHOTS, /* the retained messages that are to be sent are known; then the SUBACK */
+    SUBSCRIBE_RETAINED,  /* they are sent, or so many that the rest goes on behind what the client sends next */
+};
+
+/* A SUBSCRIBE on its way. Its connection reads nothing meanwhile, so that packets keep their order. */
 struct subscribe_job {
     struct list in_broker;
     struct conn *conn; /* NULL when gone */
-    uint32_t pending;  /* answers of other shards; one more while the packet is being worked on */
+    enum subscribe_stage stage;
+    uint32_t pending;  /* answers that are awaited; one more while the stage is being begun */
     struct mqtt_subscribe packet; /* its filters lie in body */
     uint8_t *codes;    /* one a filter; inside the same allocation, like the next two */
     bool *replay;      /* retained messages are to be sent for this filter */
@@ -186,27 +194,54 @@ static enum mqtt_reason check_packet(struct broker *b, const struct conn *conn, 
     return MQTT_SUCCESS;
 }
 
-static void job_finish(struct broker *b, struct subscribe_job *job)
+static void send_suback(struct broker *b, struct subscribe_job *job)
 {
-    struct conn *conn = job->conn;
+    struct mqtt_suback suback = {.packet_id = job->packet.packet_id, .codes = slice_of(job->codes, job->packet.count)};
+
+    mqtt_suback_encode(conn_out(job->conn), MQTT_SUBACK, job->conn->version, &suback);
+    broker_metric(b, METRIC_PACKETS_SENT, 1);
+}
+
+static void start_replays(struct broker *b, struct subscribe_job *job)
+{
+    struct mqtt_subscribe walk = job->packet;
     struct mqtt_subscription sub;
 
-    list_remove(&job->in_broker);
-    if (conn) {
-        struct mqtt_suback suback = {
-            .packet_id = job->packet.packet_id, .codes = slice_of(job->codes, job->packet.count)};
-        mqtt_suback_encode(conn_out(conn), MQTT_SUBACK, conn->version, &suback);
-        broker_metric(b, METRIC_PACKETS_SENT, 1);
-        for (uint32_t i = 0; mqtt_subscribe_next(&job->packet, &sub); i++) {
-            struct subscription_options options = options_of(b, job, &sub);
-            if (job->codes[i] < 0x80 && job->replay[i] && replay_start(b, conn->session, sub.filter, &options) != 0) {
-                broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
-                log_event(LOG_WARN, "retained_not_sent", {"filter", LOG_SLICE(sub.filter)}, {"reason", LOG_STR("no memory")});
-            }
+    for (uint32_t i = 0; mqtt_subscribe_next(&walk, &sub); i++) {
+        struct subscription_options options = options_of(b, job, &sub);
+        if (!job->conn || job->codes[i] >= 0x80 || !job->replay[i]) {
+            continue;
         }
-        conn_resume(conn, PAUSE_BUSY);
+        job->pending++;
+        if (replay_start(b, job->conn->session, sub.filter, &options, job) != 0) {
+            job->pending--;
+            broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+            log_event(LOG_WARN, "retained_not_sent", {"filter", LOG_SLICE(sub.filter)}, {"reason", LOG_STR("no memory")});
+        }
     }
-    free(job);
+}
+
+/* Everything that this stage has waited for is there: on to the next ones. */
+static void job_advance(struct broker *b, struct subscribe_job *job)
+{
+    while (job->pending == 0 && job->stage != SUBSCRIBE_RETAINED) {
+        job->stage++;
+        job->pending = 1;
+        if (job->stage == SUBSCRIBE_SNAPSHOTS) {
+            start_replays(b, job);
+        } else if (job->conn) {
+            send_suback(b, job);
+            job->pending += replay_release(b, job->conn->session, job);
+        }
+        job->pending--;
+    }
+    if (job->pending == 0) {
+        list_remove(&job->in_broker);
+        if (job->conn) {
+            conn_resume(job->conn, PAUSE_BUSY);
+        }
+        free(job);
+    }
 }
 
 void subscribe_settled(struct broker *b, struct subscribe_job *job, uint32_t index, int error)
@@ -224,7 +259,7 @@ void subscribe_settled(struct broker *b, struct subscribe_job *job, uint32_t ind
     }
     assert(job->pending > 0);
     if (--job->pending == 0) {
-        job_finish(b, job);
+        job_advance(b, job);
     }
 }
 
@@ -254,7 +289,9 @@ bool subscribe_from_client(struct conn *conn, const struct mqtt_frame *frame)
         subscribe_one(b, job, i, &sub);
     }
     if (--job->pending == 0) {
-        job_finish(b, job);
+        job_advance(b, job);
+    }
+    if (!conn->paused) {
         list_remove(&conn->in_ready); /* it never stopped */
     }
     return conn->state == CONN_OPEN && !conn->paused;
@@ -264,10 +301,15 @@ void subscribe_conn_gone(struct conn *conn)
 {
     struct list *jobs = &broker_of(conn)->jobs;
 
-    for (struct list *at = jobs->next; at != jobs; at = at->next) {
+    for (struct list *at = jobs->next, *next; at != jobs; at = next) {
         struct subscribe_job *job = CONTAINER_OF(at, struct subscribe_job, in_broker);
+        next = at->next;
         if (job->conn == conn) {
+            job->pending -= replay_disown(conn->session, job);
             job->conn = NULL;
+            if (job->pending == 0) {
+                job_advance(broker_of(conn), job);
+            }
         }
     }
 }

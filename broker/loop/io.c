@@ -148,7 +148,7 @@ void io_stream_recv_stop(struct io *io, struct io_stream *s)
     if (!(s->flags & IO_WANT) || s->flags & IO_BROKEN) {
         return;
     }
-    s->flags &= (uint16_t)~(IO_WANT | IO_ONCE);
+    s->flags &= (uint16_t) ~(IO_WANT | IO_ONCE);
     io->ops->disarm(io, s);
 }
 
@@ -206,7 +206,7 @@ void io_stream_close(struct io *io, struct io_stream *s)
         return;
     }
     s->flags |= IO_CLOSING;
-    s->flags &= (uint16_t)~(IO_WANT | IO_ONCE);
+    s->flags &= (uint16_t) ~(IO_WANT | IO_ONCE);
     io->ops->shut(io, s);
 }
 
@@ -261,7 +261,7 @@ void io_stream_got(struct io_stream *s, struct slice data)
         return;
     }
     if (s->flags & IO_ONCE && !(s->flags & IO_BROKEN)) {
-        s->flags &= (uint16_t)~(IO_WANT | IO_ONCE);
+        s->flags &= (uint16_t) ~(IO_WANT | IO_ONCE);
     }
     s->handler->received(s, data);
 }
@@ -274,7 +274,7 @@ void io_stream_end(struct io_stream *s, int error)
     if (s->flags & IO_BROKEN) {
         error = -(int)s->send_len;
     }
-    s->flags &= (uint16_t)~(IO_WANT | IO_ONCE);
+    s->flags &= (uint16_t) ~(IO_WANT | IO_ONCE);
     s->flags |= IO_ENDED | (error ? IO_BROKEN : 0);
     s->handler->ended(s, error);
 }
@@ -300,7 +300,8 @@ void io_stream_send_failed(struct io_stream *s, int error)
     s->flags |= IO_BROKEN;
     s->send_len = (uint32_t)-error;
     if (s->flags & IO_WANT) {
-        /* What the peer sent before, perhaps a DISCONNECT, still counts; behind it stands the end, made certain here. */
+        /* What the peer sent before, perhaps a DISCONNECT, still counts; behind it stands the end, made certain here.
+         */
         shutdown(s->fd, SHUT_RDWR);
         return;
     }

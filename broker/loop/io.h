@@ -1,10 +1,11 @@
 /* io.h -- the door to the kernel: sockets of one shard, served by io_uring or epoll.
  *
- * Why: everything above this door is free of system calls, and what stands behind it can be exchanged: io_uring where the
- * kernel and the container allow it, epoll elsewhere, and the tests' own network. All three keep the same promises:
+ * Why: everything above this door is free of system calls, and what stands behind it can be exchanged: io_uring where
+ * the kernel and the container allow it, epoll elsewhere, and the tests' own network. All three keep the same promises:
  *
  *   - One `struct io` belongs to one thread; only io_wake may be called from another.
- *   - Callbacks run inside io_reap alone: not inside a call that starts something, nor while the shard counts as asleep.
+ *   - Callbacks run inside io_reap alone: not inside a call that starts something, nor while the shard counts as
+ * asleep.
  *   - An object that was started (stream, listener) stays where it is in memory until its `closed` callback.
  *   - Nothing is sent before io_submit_wait: all output of one turn leaves in one system call.
  *
@@ -25,12 +26,14 @@ struct io_stream_handler {
     /* Bytes came. They are borrowed until the callback returns. A few calls may still follow io_stream_recv_stop. */
     void (*received)(struct io_stream *s, struct slice data);
     /* The peer has closed its side (error 0) or the connection broke (negative errno). Called at most once; nothing is
-     * received any more. The stream stays open until io_stream_close. What was received before a send failed comes first. */
+     * received any more. The stream stays open until io_stream_close. What was received before a send failed comes
+     * first. */
     void (*ended)(struct io_stream *s, int error);
     /* Everything given to io_stream_send is with the kernel; the memory may be used again. Not called after ended with
      * an error nor after io_stream_close. After ended with 0 it answers a failed send too: nobody is left to tell. */
     void (*sent)(struct io_stream *s);
-    /* Answer to io_stream_close: the descriptor is closed and the kernel holds nothing of s. The last callback; may free s. */
+    /* Answer to io_stream_close: the descriptor is closed and the kernel holds nothing of s. The last callback; may
+     * free s. */
     void (*closed)(struct io_stream *s);
 };
 
@@ -78,8 +81,8 @@ void io_close(struct io *io);
 /* "io_uring" or "epoll", for the log. */
 const char *io_name(const struct io *io);
 
-/* Take fd, a connected non-blocking stream socket, under this door. Receives nothing yet. Sets all of *s but its handler,
- * which the caller has set. Returns 0 or a negative errno, fd then still the caller's. */
+/* Take fd, a connected non-blocking stream socket, under this door. Receives nothing yet. Sets all of *s but its
+ * handler, which the caller has set. Returns 0 or a negative errno, fd then still the caller's. */
 int io_stream_attach(struct io *io, struct io_stream *s, int fd);
 
 /* Receive from now on, call after call. Idempotent. After a stop, a new start continues the stream without loss. */
@@ -97,8 +100,9 @@ bool io_stream_receiving(const struct io_stream *s);
 /* Send len bytes at data in the coming io_submit_wait. One send at a time: not again before `sent`. */
 void io_stream_send(struct io *io, struct io_stream *s, const void *data, uint32_t len);
 
-/* The same for who has nothing more to send for now: `sent` may come only after the coming sleep, which saves a system call. After
- * a plain io_stream_send the next io_submit_wait does not sleep, so that `sent` comes at once. */
+/* The same for who has nothing more to send for now: `sent` may come only after the coming sleep, which saves a system
+ * call. After a plain io_stream_send the next io_submit_wait does not sleep, so that `sent` comes at once. Either way
+ * it comes behind the turn's `received`: output belongs to the end of the turn. */
 void io_stream_send_last(struct io *io, struct io_stream *s, const void *data, uint32_t len);
 bool io_stream_sending(const struct io_stream *s);
 
@@ -110,17 +114,17 @@ void io_stream_detach(struct io *io, struct io_stream *s);
  * To see a last packet out, wait for `sent` first. */
 void io_stream_close(struct io *io, struct io_stream *s);
 
-/* Accept on fd, a listening socket, until io_listener_close, which closes fd. Returns 0 or a negative errno, fd then still the
- * caller's. Sets all of *l but its handler. */
+/* Accept on fd, a listening socket, until io_listener_close, which closes fd. Returns 0 or a negative errno, fd then
+ * still the caller's. Sets all of *l but its handler. */
 int io_listener_start(struct io *io, struct io_listener *l, int fd);
 void io_listener_close(struct io *io, struct io_listener *l);
 
-/* Handle what the last io_submit_wait found ready, at most about `budget` completions. Makes no system call while nothing
- * fails or closes. Returns how many there were. */
+/* Handle what the last io_submit_wait found ready, at most about `budget` completions. Makes no system call while
+ * nothing fails or closes. Returns how many there were. */
 unsigned io_reap(struct io *io, unsigned budget);
 
-/* Submit everything that was started and, unless `nowait`, sleep until something is ready, another thread calls io_wake, or
- * deadline_ms (clock_mono_ns / 1,000,000; UINT64_MAX: none) has passed. May return early. */
+/* Submit everything that was started and, unless `nowait`, sleep until something is ready, another thread calls
+ * io_wake, or deadline_ms (clock_mono_ns / 1,000,000; UINT64_MAX: none) has passed. May return early. */
 void io_submit_wait(struct io *io, bool nowait, uint64_t deadline_ms);
 
 /* End a sleep in io_submit_wait, or the next one. From any thread; cheap to call twice. */

@@ -1,7 +1,8 @@
 /* io_backend.h -- what the implementations of the door share, and the table of operations that each one fills.
  *
- * Why: the promises of io.h (one `ended`, `sent` or silence, `closed` last and later) are kept in io.c once; a backend only moves
- * bytes and reports. Included by io.c and the backends, by nobody else. Touched by: the door's thread, but for io_wake. */
+ * Why: the promises of io.h (one `ended`, `sent` or silence, `closed` last and later) are kept in io.c once; a backend
+ * only moves bytes and reports. Included by io.c and the backends, by nobody else. Touched by: the door's thread, but
+ * for io_wake. */
 #ifndef TERN_BROKER_LOOP_IO_BACKEND_H
 #define TERN_BROKER_LOOP_IO_BACKEND_H
 
@@ -11,19 +12,19 @@
 
 /* io_stream.flags and io_listener.flags. The first group says what the owner asked for, the second what came of it. */
 enum {
-    IO_WANT = 1 << 0,      /* receiving is wanted */
-    IO_ONCE = 1 << 1,      /* ... until the next `received` */
-    IO_SENDING = 1 << 2,   /* a send has not been answered; stays set when the stream broke */
-    IO_CLOSING = 1 << 3,   /* the owner hears only `closed` from now on */
-    IO_ENDED = 1 << 4,     /* `ended` was called */
-    IO_BROKEN = 1 << 5,    /* with an error, or it will be: nothing can be sent */
-    IO_QUEUED = 1 << 6,    /* link is in a list of sends */
-    IO_RETRY = 1 << 7,     /* io_uring: to be armed (or cancelled) again; link is in that list unless QUEUED */
-    IO_ARMED = 1 << 8,     /* io_uring: the kernel holds a receive or an accept */
-    IO_MULTI = 1 << 9,     /* ... that answers many times */
+    IO_WANT = 1 << 0,       /* receiving is wanted */
+    IO_ONCE = 1 << 1,       /* ... until the next `received` */
+    IO_SENDING = 1 << 2,    /* a send has not been answered; stays set when the stream broke */
+    IO_CLOSING = 1 << 3,    /* the owner hears only `closed` from now on */
+    IO_ENDED = 1 << 4,      /* `ended` was called */
+    IO_BROKEN = 1 << 5,     /* with an error, or it will be: nothing can be sent */
+    IO_QUEUED = 1 << 6,     /* link is in a list of sends */
+    IO_RETRY = 1 << 7,      /* io_uring: to be armed (or cancelled) again; link is in that list unless QUEUED */
+    IO_ARMED = 1 << 8,      /* io_uring: the kernel holds a receive or an accept */
+    IO_MULTI = 1 << 9,      /* ... that answers many times */
     IO_CANCELING = 1 << 10, /* ... and was asked to give it up */
-    IO_OUT = 1 << 11,      /* epoll: waits for room in the socket */
-    IO_FAILED = 1 << 12,   /* epoll: the send failed with send_len, to be reported */
+    IO_OUT = 1 << 11,       /* epoll: waits for room in the socket */
+    IO_FAILED = 1 << 12,    /* epoll: the send failed with send_len, to be reported */
 };
 
 #define IO_RETRY_MS 100 /* pause of a listener that cannot accept */
@@ -32,9 +33,9 @@ struct io_ops {
     const char *name;
     void (*close)(struct io *io); /* the kernel side and the door itself */
     int (*attach)(struct io *io, struct io_stream *s);
-    void (*arm)(struct io *io, struct io_stream *s);     /* WANT was set */
-    void (*disarm)(struct io *io, struct io_stream *s);  /* WANT was cleared */
-    void (*shut)(struct io *io, struct io_stream *s);    /* CLOSING was set: call io_stream_over when the kernel is done */
+    void (*arm)(struct io *io, struct io_stream *s);    /* WANT was set */
+    void (*disarm)(struct io *io, struct io_stream *s); /* WANT was cleared */
+    void (*shut)(struct io *io, struct io_stream *s); /* CLOSING was set: call io_stream_over when the kernel is done */
     void (*release)(struct io *io, struct io_stream *s); /* nothing is in flight; forget s and its descriptor */
     int (*listen)(struct io *io, struct io_listener *l);
     void (*accept_arm)(struct io *io, struct io_listener *l);

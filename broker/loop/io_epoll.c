@@ -1,12 +1,12 @@
 /* io_epoll.c -- the door on epoll, for systems that forbid io_uring, and for sanitizers, which see what it does.
  *
- * Level triggered. One epoll_wait a turn, in io_submit_wait; its events are kept and handled by io_reap. Interest is taken
- * back late: a stream that stops receiving is parked when its next event comes, so that stop and start between two events
- * cost nothing. A parked stream is registered edge triggered without events, for epoll reports errors and hang-ups unasked,
- * and level triggered it would report them without end.
+ * Level triggered. One epoll_wait a turn, in io_submit_wait; its events are kept and handled by io_reap. Interest is
+ * taken back late: a stream that stops receiving is parked when its next event comes, so that stop and start between
+ * two events cost nothing. A parked stream is registered edge triggered without events, for epoll reports errors and
+ * hang-ups unasked, and level triggered it would report them without end.
  *
- * All receives share one piece of memory, since it is borrowed for a callback only. Sends are tried in io_submit_wait; what
- * was sent waits in `done` for the next io_reap, and what found no room waits for EPOLLOUT. */
+ * All receives share one piece of memory, since it is borrowed for a callback only. Sends are tried in io_submit_wait;
+ * what was sent waits in `done` for the next io_reap, and what found no room waits for EPOLLOUT. */
 #include "broker/loop/io.h"
 #include "broker/loop/io_backend.h"
 #include "proto/base/clock.h"
@@ -159,7 +159,7 @@ static void stream_receive(struct epoll_door *d, struct io_stream *s)
     if (error == -EAGAIN || error == -EINTR) {
         return;
     }
-    s->flags &= (uint16_t)~(IO_WANT | IO_ONCE);
+    s->flags &= (uint16_t) ~(IO_WANT | IO_ONCE);
     interest_update(d, s);
     io_stream_end(s, error);
 }
@@ -207,7 +207,7 @@ static unsigned done_run(struct epoll_door *d)
     while ((node = list_pop(&now)) != NULL) {
         struct io_stream *s = CONTAINER_OF(node, struct io_stream, link);
         bool failed = s->flags & IO_FAILED;
-        s->flags &= (uint16_t)~(IO_QUEUED | IO_FAILED);
+        s->flags &= (uint16_t) ~(IO_QUEUED | IO_FAILED);
         count++;
         if (failed) {
             io_stream_send_failed(s, -(int)s->send_len);

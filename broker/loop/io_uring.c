@@ -1,19 +1,20 @@
 /* io_uring.c -- the door on io_uring: one ring and one ring of receive buffers per shard.
  *
- * Receive: a multishot RECV per stream takes its memory from the buffer ring only when bytes are there, so an idle connection
- * owns none. The buffers return when io_reap ends. When they run out the kernel ends the receives concerned (ENOBUFS);
- * their streams wait in `retry`, first come first served, until buffers are back.
+ * Receive: a multishot RECV per stream takes its memory from the buffer ring only when bytes are there, so an idle
+ * connection owns none. The buffers return when io_reap ends. When they run out the kernel ends the receives concerned
+ * (ENOBUFS); their streams wait in `retry`, first come first served, until buffers are back.
  *
  * Send: tried at submission, and a success posts no completion. A batch of sends is therefore answered by what does not
- * come: all completions of a batch are in the queue when the submission returns, so once they have been read, who is still
- * in the batch was sent. Who was not, or in part, gets a second request that waits for room. Batches go
+ * come: all completions of a batch are in the queue when the submission returns, so once they have been read, who is
+ * still in the batch was sent. Who was not, or in part, gets a second request that waits for room. Batches go
  *
  *     to_send --prepared--> flying --all submitted, tail noted--> flown --head has reached that tail--> sent
  *
- * A completion's user_data is the object's address with the kind of request in its low bits. It needs no generation, for an
- * object is not given back (closed, detached) before its last completion was read: `ops` counts them.
+ * A completion's user_data is the object's address with the kind of request in its low bits. It needs no generation,
+ * for an object is not given back (closed, detached) before its last completion was read: `ops` counts them.
  *
- * Time: one TIMEOUT request stays armed as a tick and is moved only to be earlier; a timeout argument costs more at each wait. */
+ * Time: one TIMEOUT request stays armed as a tick and is moved only to be earlier; a timeout argument costs more at
+ * each wait. */
 #include "broker/loop/io.h"
 #include "broker/loop/io_backend.h"
 #include "broker/loop/io_uring_door.h"
@@ -117,7 +118,8 @@ static void uring_disarm(struct io *io, struct io_stream *s)
     }
 }
 
-/* Arm or cancel what could not be before, oldest first: one for each buffer that has come back, all when nothing holds any. */
+/* Arm or cancel what could not be before, oldest first: one for each buffer that has come back, all when nothing holds
+ * any. */
 static void retry_run(struct uring *u, unsigned count)
 {
     struct list now, *node;
@@ -149,7 +151,7 @@ static void recv_done(struct uring *u, struct io_stream *s, int res, struct slic
     if (!more) {
         assert(s->ops > 0);
         s->ops--;
-        s->flags &= (uint16_t)~(IO_ARMED | IO_MULTI | IO_CANCELING);
+        s->flags &= (uint16_t) ~(IO_ARMED | IO_MULTI | IO_CANCELING);
     }
     if (s->flags & IO_CLOSING) {
         if (!more) {

@@ -1,4 +1,5 @@
-/* io_uring_door.h -- what io_uring.c (the turn) and io_uring_setup.c (opening, probing, closing) share. For those two alone. */
+/* io_uring_door.h -- what io_uring.c (the turn) and io_uring_setup.c (opening, probing, closing) share. For those two
+ * alone. */
 #ifndef TERN_BROKER_LOOP_IO_URING_DOOR_H
 #define TERN_BROKER_LOOP_IO_URING_DOOR_H
 
@@ -43,8 +44,8 @@ static inline void io_uring_tag(struct io_uring_sqe *sqe, const void *object, en
 /* Give a receive buffer back. Seen by the kernel after io_uring_buffers_advance. */
 static inline void io_uring_buffer_return(struct uring *u, unsigned id)
 {
-    io_uring_buf_ring_add(u->buffer_ring, u->buffers + (size_t)id * u->buffer_bytes, u->buffer_bytes, (unsigned short)id,
-                          io_uring_buf_ring_mask(u->buffer_count), (int)u->returned++);
+    io_uring_buf_ring_add(u->buffer_ring, u->buffers + (size_t)id * u->buffer_bytes, u->buffer_bytes,
+                          (unsigned short)id, io_uring_buf_ring_mask(u->buffer_count), (int)u->returned++);
 }
 
 static inline void io_uring_buffers_advance(struct uring *u)

@@ -1,7 +1,7 @@
 /* io_uring_setup.c -- open the door on io_uring, or find out that this system does not let us.
  *
- * Everything that can be refused (the ring, its flags, the buffer ring, multishot receives) is asked for here, so that a door
- * which opens also works. Flags fall back from newer kernels to older ones. */
+ * Everything that can be refused (the ring, its flags, the buffer ring, multishot receives) is asked for here, so that
+ * a door which opens also works. Flags fall back from newer kernels to older ones. */
 #include "broker/loop/io.h"
 #include "broker/loop/io_backend.h"
 #include "broker/loop/io_uring_door.h"

@@ -1,12 +1,12 @@
 /* mailbox.c -- rings between shards, and who has to be woken.
  *
- * One ring for each ordered pair (from, to). Its tail is written by the sender alone, its head by the receiver alone, each on a
- * cache line of its own; each side keeps a copy of the other's index and looks at the real one only when the copy says full or
- * empty. mail_post writes slots and mail_flush publishes them, so that a turn's mail costs one store.
+ * One ring for each ordered pair (from, to). Its tail is written by the sender alone, its head by the receiver alone,
+ * each on a cache line of its own; each side keeps a copy of the other's index and looks at the real one only when the
+ * copy says full or empty. mail_post writes slots and mail_flush publishes them, so that a turn's mail costs one store.
  *
- * Which senders have mail is one word a receiver: flush sets the sender's bit, drain takes the whole word before it looks at
- * the rings. It is the sleep protocol too. The sender sets its bit and then reads `asleep`; the receiver sets `asleep` and
- * then reads the word; all four in one total order, so at least one of them sees the other. */
+ * Which senders have mail is one word a receiver: flush sets the sender's bit, drain takes the whole word before it
+ * looks at the rings. It is the sleep protocol too. The sender sets its bit and then reads `asleep`; the receiver sets
+ * `asleep` and then reads the word; all four in one total order, so at least one of them sees the other. */
 #include "broker/loop/mailbox.h"
 #include "proto/base/slice.h"
 

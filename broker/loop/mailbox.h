@@ -1,7 +1,7 @@
 /* mailbox.h -- mail between shards: one single-producer, single-consumer ring for each ordered pair.
  *
- * Why: shards share nothing that they can change, so they tell each other. A ring is as fast as the memory, keeps the order of
- * each pair, and a wake-up is paid once a turn for all mail to one shard, and only if that shard sleeps.
+ * Why: shards share nothing that they can change, so they tell each other. A ring is as fast as the memory, keeps the
+ * order of each pair, and a wake-up is paid once a turn for all mail to one shard, and only if that shard sleeps.
  *
  * A ring holds MAIL_RING_SLOTS mails. What does not fit waits with the sender, in order, and `mail_congested` tells the
  * sender to stop taking on work until it has gone out: that is the bound. */
@@ -28,12 +28,13 @@ struct mail_office; /* all rings of a node; made before the shards' threads, fre
 int mail_office_new(unsigned shard_count, struct mail_office **ret_office);
 void mail_office_free(struct mail_office *office); /* mail still inside is forgotten: drain first */
 
-/* Put a mail on the way from shard `from` (the calling thread's) to shard `to`; to == from is allowed and arrives in the next
- * drain. Visible to the receiver after mail_flush. Returns 0, or -ENOMEM when neither ring nor overflow had room: not sent. */
+/* Put a mail on the way from shard `from` (the calling thread's) to shard `to`; to == from is allowed and arrives in
+ * the next drain. Visible to the receiver after mail_flush. Returns 0, or -ENOMEM when neither ring nor overflow had
+ * room: not sent. */
 int mail_post(struct mail_office *office, unsigned from, unsigned to, const struct mail *mail);
 
-/* End of turn: publish everything posted by `from`, refill rings from the overflow. Returns the bit mask of shards that got mail
- * and were asleep: the caller wakes each of them. */
+/* End of turn: publish everything posted by `from`, refill rings from the overflow. Returns the bit mask of shards that
+ * got mail and were asleep: the caller wakes each of them. */
 uint64_t mail_flush(struct mail_office *office, unsigned from);
 
 /* The wakes that mail_flush asked `from` for are done: `from` touches no other shard any more. See mail_leave. */
@@ -42,17 +43,18 @@ void mail_woken(struct mail_office *office, unsigned from);
 /* Whether mail of `from` waits outside the rings. */
 bool mail_congested(const struct mail_office *office, unsigned from);
 
-/* Take up to `budget` mails for shard `to`, fair between the senders, oldest first per sender; handle is called for each.
- * Returns how many. */
+/* Take up to `budget` mails for shard `to`, fair between the senders, oldest first per sender; handle is called for
+ * each. Returns how many. */
 typedef void mail_handle(void *context, const struct mail *mail);
 unsigned mail_drain(struct mail_office *office, unsigned to, unsigned budget, mail_handle *handle, void *context);
 
-/* Sleep protocol: announce sleep, then ask whether mail came meanwhile; if so stay awake. Sequentially consistent with mail_flush,
- * so that no wake-up is lost. */
+/* Sleep protocol: announce sleep, then ask whether mail came meanwhile; if so stay awake. Sequentially consistent with
+ * mail_flush, so that no wake-up is lost. */
 bool mail_may_sleep(struct mail_office *office, unsigned to); /* true: announced as asleep */
 void mail_awake(struct mail_office *office, unsigned to);
 
-/* Shard `to` ends: it is never asleep again, and when this returns nobody is about to wake it, so that its door may go. */
+/* Shard `to` ends: it is never asleep again, and when this returns nobody is about to wake it, so that its door may go.
+ */
 void mail_leave(struct mail_office *office, unsigned to);
 
 #endif

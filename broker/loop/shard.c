@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* What one turn takes on at most. Large enough that a system call is spread over much work, small enough that the last of a
- * batch does not wait long for its answer: some 2 ms at 2 us each. */
+/* What one turn takes on at most. Large enough that a system call is spread over much work, small enough that the last
+ * of a batch does not wait long for its answer: some 2 ms at 2 us each. */
 #define REAP_BUDGET 512
 #define MAIL_BUDGET 1024
 #define TIMER_BUDGET 512

@@ -1,4 +1,5 @@
-/* shard.h -- one thread with its own door, wheel and mail, and the turn it makes over and over (DESIGN: one turn of a shard).
+/* shard.h -- one thread with its own door, wheel and mail, and the turn it makes over and over (DESIGN: one turn of a
+ * shard).
  *
  *     now -> io_reap -> mail_drain -> timer_run -> handler->turn_end -> mail_flush + wakes -> io_submit_wait
  *
@@ -18,7 +19,7 @@ struct shard;
 
 /* Filled once in broker/node.c: control goes up only here. All run on the shard's thread. */
 struct shard_handler {
-    int (*start)(struct shard *shard);   /* the door is open; build tables, start listeners. 0 or a negative errno */
+    int (*start)(struct shard *shard); /* the door is open; build tables, start listeners. 0 or a negative errno */
     void (*mail)(struct shard *shard, const struct mail *mail);
     void (*turn_end)(struct shard *shard); /* flush what the turn has gathered */
     void (*awake)(struct shard *shard);    /* a turn begins after a sleep (or the first) */
@@ -34,13 +35,13 @@ struct shard {
     struct shard **peers;       /* borrowed: all shards by index, to wake them */
     struct metrics *metrics;    /* owned; written by this shard, read by all */
     struct buf_pool spare;
-    uint64_t now_ms;            /* monotonic, of this turn */
+    uint64_t now_ms; /* monotonic, of this turn */
     uint64_t now_ns;
-    uint64_t wall_ms;           /* wall clock, of this turn */
+    uint64_t wall_ms; /* wall clock, of this turn */
     const struct shard_handler *handler;
-    void *broker;               /* the handler's own: struct broker */
-    bool stopping;              /* set by shard_stop: the thread ends after this turn */
-    bool busy;                  /* set inside a turn by who has more to do at once: do not sleep */
+    void *broker;  /* the handler's own: struct broker */
+    bool stopping; /* set by shard_stop: the thread ends after this turn */
+    bool busy;     /* set inside a turn by who has more to do at once: do not sleep */
 };
 
 struct shard_options {
@@ -61,8 +62,9 @@ void shard_free(struct shard *shard);
 /* One turn; with nowait it never sleeps. */
 void shard_turn(struct shard *shard, bool nowait);
 
-/* Make a shard in a new thread, which opens its own door (an io_uring has a single issuer), calls handler->start, turns until
- * shard_stop and calls handler->stop. ret_shard may be &peers[index]. Waits for start's answer: returns 0, or its error with the thread ended. */
+/* Make a shard in a new thread, which opens its own door (an io_uring has a single issuer), calls handler->start, turns
+ * until shard_stop and calls handler->stop. ret_shard may be &peers[index]. Waits for start's answer: returns 0, or its
+ * error with the thread ended. */
 int shard_launch(const struct shard_options *options, struct shard **ret_shard);
 
 /* From the shard's own thread: end after this turn. */

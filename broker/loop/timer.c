@@ -1,10 +1,10 @@
 /* timer.c -- the wheel: four levels of 256 slots, a slot of level L being 256^L ticks of 8 ms wide.
  *
- * A timer lies on the level of the highest byte in which its due tick differs from the wheel's tick, in the slot of that
- * byte. So level 0 holds what is due within the current 256 ticks, and a slot of a higher level is spread over the lower
- * ones when the wheel enters it. 256 slots make one spreading out of a keep alive of minutes. One bit a slot says where
- * anything is, so empty time costs nothing however long it was. The top level is a circle: with due ticks at most 2^29
- * ahead it is never full. */
+ * A timer lies on the level of the highest byte in which its due tick differs from the wheel's tick, in the slot of
+ * that byte. So level 0 holds what is due within the current 256 ticks, and a slot of a higher level is spread over the
+ * lower ones when the wheel enters it. 256 slots make one spreading out of a keep alive of minutes. One bit a slot says
+ * where anything is, so empty time costs nothing however long it was. The top level is a circle: with due ticks at most
+ * 2^29 ahead it is never full. */
 #include "broker/loop/timer.h"
 
 #include <assert.h>
@@ -63,8 +63,8 @@ static void wheel_insert(struct timer_wheel *w, struct timer *timer)
         return;
     }
     uint64_t due = timer->due_ms / TICK_MS + (timer->due_ms % TICK_MS != 0);
-    if (due - w->now_tick > HORIZON_TICKS) {
-        due = w->now_tick + HORIZON_TICKS;
+    if (due - w->tick > HORIZON_TICKS) {
+        due = w->tick + HORIZON_TICKS; /* from the wheel's tick, not now: only so far is the circle unambiguous */
     }
     uint64_t differ = due ^ w->tick; /* not 0: due > now_tick >= tick */
     unsigned level = (63 - (unsigned)__builtin_clzll(differ)) / SLOT_BITS;

@@ -1,9 +1,9 @@
 /* timer.h -- a hierarchical timing wheel (Varghese and Lauck 1987).
  *
- * Why: a million keep alives, of which hardly any ever fires. Adding and removing cost the same few instructions whatever
- * the number. Owners that push their deadline with every packet do not touch the wheel: they keep the true deadline
- * themselves and add the timer again when it fires too early. Resolution 8 ms; horizon 2^32 ms, later ones are clamped and
- * fire early. Touched by: its shard. */
+ * Why: a million keep alives, of which hardly any ever fires. Adding and removing cost the same few instructions
+ * whatever the number. Owners that push their deadline with every packet do not touch the wheel: they keep the true
+ * deadline themselves and add the timer again when it fires too early. Resolution 8 ms; horizon 2^32 ms, later ones are
+ * clamped and fire early. Touched by: its shard. */
 #ifndef TERN_BROKER_LOOP_TIMER_H
 #define TERN_BROKER_LOOP_TIMER_H
 

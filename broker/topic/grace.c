@@ -71,7 +71,10 @@ void grace_asleep(struct grace *g, unsigned reader)
 
 void grace_awake(struct grace *g, unsigned reader)
 {
-    /* An exchange, so that no read of the structure can come before the writer is told. */
-    uint64_t epoch = atomic_load_explicit(&g->epoch, memory_order_seq_cst);
-    atomic_exchange_explicit(&g->readers[reader].seen, epoch, memory_order_seq_cst);
+    uint64_t seen = atomic_load_explicit(&g->epoch, memory_order_acquire);
+
+    atomic_store_explicit(&g->readers[reader].seen, seen, memory_order_release);
+    /* Both sides change the epoch, so one comes first. A retirement before this: the reader sees that the item is gone. One after it:
+     * the writer sees that the reader is awake. A mere load here could come before the store, and neither might see the other. */
+    atomic_fetch_add_explicit(&g->epoch, 1, memory_order_acq_rel);
 }

@@ -23,7 +23,7 @@ struct grace_reader {
 
 struct grace {
     struct grace_reader readers[GRACE_READERS_MAX];
-    atomic_uint_least64_t epoch; /* grows with each retirement; begins at 1 */
+    atomic_uint_least64_t epoch; /* grows with each retirement and each waking; begins at 1 */
     unsigned reader_count;
     struct grace_item *oldest, *newest; /* retired, in order */
 };

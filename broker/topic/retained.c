@@ -10,6 +10,7 @@
 struct retained_node {
     struct level_node node;  /* first */
     struct message *message; /* counted; NULL: only a level on the way */
+    uint64_t sequence;       /* when it was set */
     uint32_t pins;           /* frames of open cursors that stand here */
 };
 
@@ -18,7 +19,7 @@ struct retained {
     struct level_tree tree;
     struct map topics;   /* struct retained_node with a message, by topic */
     struct list cursors; /* open ones */
-    uint64_t bytes;
+    uint64_t bytes, sequence;
     size_t sweep_at;     /* slot of `topics` that retained_sweep looks at next */
 };
 
@@ -35,6 +36,7 @@ struct retained_cursor {
     struct list in_store;
     struct frame *stack; /* owned */
     uint32_t depth, capacity;
+    uint64_t sequence;    /* what was set later is not for this cursor */
     uint32_t level_count; /* of the filter, a last `#` not counted */
     bool multi;           /* the filter ends with `#` */
     bool failed;          /* memory was out: the walk ends early */
@@ -82,6 +84,11 @@ size_t retained_count(const struct retained *r)
 uint64_t retained_bytes(const struct retained *r)
 {
     return r->bytes;
+}
+
+uint64_t retained_sequence(const struct retained *r)
+{
+    return r->sequence;
 }
 
 static bool has_topic(const void *value, const void *key)
@@ -163,12 +170,15 @@ int retained_set(struct retained *r, struct message *m)
     if (node) {
         message_unref(node->message);
         node->message = message_ref(m);
+        node->sequence = ++r->sequence;
         return 0;
     }
     node = (struct retained_node *)level_tree_make(&r->tree, topic);
     if (node) {
         node->message = message_ref(m);
+        node->sequence = r->sequence + 1;
         if (map_add(&r->topics, m->topic_hash, node) == 0) {
+            r->sequence++;
             return 0;
         }
         node->message = NULL;
@@ -291,13 +301,14 @@ static int split_levels(struct retained_cursor *c, struct slice filter)
     return 0;
 }
 
-int retained_cursor_open(struct retained *r, struct slice filter, struct retained_cursor **ret_cursor)
+int retained_cursor_open(struct retained *r, struct slice filter, uint64_t sequence, struct retained_cursor **ret_cursor)
 {
     struct retained_cursor *c = calloc(1, sizeof(*c) + filter.len);
     if (!c) {
         return -ENOMEM;
     }
     c->store = r;
+    c->sequence = sequence;
     memcpy(c->text, filter.ptr, filter.len);
     list_append(&r->cursors, &c->in_store);
     if (split_levels(c, slice_of(c->text, filter.len)) != 0 || !push_children(c, r->tree.root, 0)) {
@@ -336,7 +347,7 @@ static struct message *visit(struct retained_cursor *c, struct frame *f)
     if (!push_children(c, &node->node, next)) { /* f may have moved */
         return NULL;
     }
-    return next == c->level_count ? node->message : NULL;
+    return next == c->level_count && node->sequence <= c->sequence ? node->message : NULL;
 }
 
 unsigned retained_cursor_next(struct retained_cursor *c, uint64_t now_ms, unsigned steps, struct message **out, unsigned max,

@@ -12,7 +12,7 @@
 struct retained;
 struct retained_cursor;
 
-/* The node's quota, shared by the stores of all shards. */
+/* The node's quota, shared by the stores of all shards. `$SYS/` topics are the broker's own: they are in neither number. */
 struct retained_quota {
     atomic_uint_least64_t count, bytes;
     uint64_t count_max, bytes_max;
@@ -31,8 +31,11 @@ bool retained_clear(struct retained *retained, struct slice topic, uint64_t topi
 /* The retained message of a topic, unless it has expired at now_ms (wall clock; removed then). Borrowed; NULL if none. */
 struct message *retained_get(struct retained *retained, struct slice topic, uint64_t topic_hash, uint64_t now_ms);
 
+/* Grows with each message that is set. A cursor opened with this number leaves out what was set later. */
+uint64_t retained_sequence(const struct retained *retained);
+
 /* A cursor over all topics that match the (valid) filter; `$`-topics only if the filter says so [MQTT-4.7.2-1]. */
-int retained_cursor_open(struct retained *retained, struct slice filter, struct retained_cursor **ret_cursor);
+int retained_cursor_open(struct retained *retained, struct slice filter, uint64_t sequence, struct retained_cursor **ret_cursor);
 void retained_cursor_close(struct retained_cursor *cursor); /* NULL is allowed; must precede retained_free */
 
 /* Visit at most `steps` nodes, put at most `max` messages into out, each with a reference for the caller; expired ones are skipped.

@@ -13,11 +13,11 @@
 
 #define INDEX_START 64u
 
-/* The shares of one filter: replaced whole, never changed. */
-struct share_list {
+/* A share of a filter, in a list of one link: taking one out needs no memory, and a reader that stands on it still finds the rest. */
+struct share_entry {
     struct grace_item item; /* first */
-    uint32_t count;
-    struct route_share shares[];
+    _Atomic(struct share_entry *) next;
+    struct route_share share;
 };
 
 /* Where a filter ends, or a level on the way to one. */
@@ -25,7 +25,7 @@ struct entry {
     struct grace_item item; /* first */
     uint64_t hash;          /* exact: of the topic. Node: of the edge */
     atomic_uint_least64_t shards;
-    _Atomic(struct share_list *) shares; /* owned; NULL: none */
+    _Atomic(struct share_entry *) shares; /* owned; NULL: none */
     struct entry *parent;   /* node: NULL for the root */
     uint32_t children;      /* node: the writer's count */
     uint16_t level_len;
@@ -80,7 +80,11 @@ static int index_reserve(struct route_table *t, _Atomic(struct index *) *where)
     if ((x->used + 1) * 2 <= x->mask + 1) {
         return 0;
     }
-    struct index *next = index_new(x->live * 4 > x->mask + 1 ? (x->mask + 1) * 2 : x->mask + 1);
+    uint32_t slots = INDEX_START; /* as many again can be added before the next time */
+    while (slots / 4 < x->live + 1) {
+        slots *= 2;
+    }
+    struct index *next = index_new(slots);
     if (!next) {
         return -ENOMEM;
     }
@@ -170,7 +174,10 @@ static void index_free(struct index *x)
     for (uint32_t i = 0; i <= x->mask; i++) {
         struct entry *e = atomic_load(&x->slots[i]);
         if (e && e != &dead) {
-            free(atomic_load(&e->shares));
+            for (struct share_entry *share = atomic_load(&e->shares), *next; share; share = next) {
+                next = atomic_load(&share->next);
+                free(share);
+            }
             free(e);
         }
     }
@@ -193,10 +200,10 @@ static void changed(struct route_table *t)
     atomic_fetch_add_explicit(&t->generation, 1, memory_order_release);
 }
 
-static bool is_unused(const struct entry *e)
+/* Whether somebody wants what ends here. */
+static bool in_use(const struct entry *e)
 {
-    return e->children == 0 && atomic_load_explicit(&e->shards, memory_order_relaxed) == 0 &&
-           atomic_load_explicit(&e->shares, memory_order_relaxed) == NULL;
+    return atomic_load_explicit(&e->shards, memory_order_relaxed) || atomic_load_explicit(&e->shares, memory_order_relaxed);
 }
 
 /* Take an entry that nothing needs any more out of its index, and its parents that are then unused too. */
@@ -204,7 +211,7 @@ static void prune(struct route_table *t, struct entry *e)
 {
     bool node = e->parent != NULL;
 
-    while (e != t->root && is_unused(e)) {
+    while (e != t->root && e->children == 0 && !in_use(e)) {
         struct entry *parent = e->parent;
         index_remove(atomic_load_explicit(node ? &t->nodes : &t->exact, memory_order_relaxed), e);
         grace_retire(&t->grace, &e->item);
@@ -261,111 +268,90 @@ static struct entry *find_entry(struct route_table *t, struct slice filter, bool
     return e;
 }
 
-/* Count filters as they come into use and go out of it. */
-static void count_filter(struct route_table *t, const struct entry *e, bool before)
+static void set_shards(struct route_table *t, struct entry *e, uint64_t shards)
 {
-    bool after = atomic_load_explicit(&e->shards, memory_order_relaxed) || atomic_load_explicit(&e->shares, memory_order_relaxed);
-    t->filter_count += after;
-    t->filter_count -= before;
-}
+    bool before = in_use(e);
 
-static bool in_use(const struct entry *e)
-{
-    return atomic_load_explicit(&e->shards, memory_order_relaxed) || atomic_load_explicit(&e->shares, memory_order_relaxed);
+    if (atomic_load_explicit(&e->shards, memory_order_relaxed) == shards) {
+        return; /* no change, and what the caches hold stays good */
+    }
+    atomic_store_explicit(&e->shards, shards, memory_order_release);
+    t->filter_count += in_use(e);
+    t->filter_count -= before;
+    changed(t);
 }
 
 int route_table_add(struct route_table *t, struct slice filter, unsigned shard)
 {
+    assert(shard < 64);
     struct entry *e = find_entry(t, filter, true);
 
     if (!e) {
         return -ENOMEM;
     }
-    bool before = in_use(e);
-    atomic_fetch_or_explicit(&e->shards, 1ull << shard, memory_order_release);
-    count_filter(t, e, before);
-    changed(t);
+    set_shards(t, e, atomic_load_explicit(&e->shards, memory_order_relaxed) | 1ull << shard);
     return 0;
 }
 
 int route_table_remove(struct route_table *t, struct slice filter, unsigned shard)
 {
+    assert(shard < 64);
     struct entry *e = find_entry(t, filter, false);
 
     if (e) {
-        bool before = in_use(e);
-        atomic_fetch_and_explicit(&e->shards, ~(1ull << shard), memory_order_release);
-        count_filter(t, e, before);
+        set_shards(t, e, atomic_load_explicit(&e->shards, memory_order_relaxed) & ~(1ull << shard));
         prune(t, e);
-        changed(t);
     }
     return 0;
 }
 
-static void replace_shares(struct route_table *t, struct entry *e, struct share_list *old, struct share_list *next)
+/* The link that leads to a share, or the last link, which is NULL. */
+static _Atomic(struct share_entry *) *find_share(struct entry *e, uint64_t share_id)
 {
-    bool before = in_use(e);
+    _Atomic(struct share_entry *) *link = &e->shares;
+    struct share_entry *share;
 
-    atomic_store_explicit(&e->shares, next, memory_order_release);
-    if (old) {
-        grace_retire(&t->grace, &old->item);
+    while ((share = atomic_load_explicit(link, memory_order_relaxed)) != NULL && share->share.id != share_id) {
+        link = &share->next;
     }
-    count_filter(t, e, before);
-    changed(t);
+    return link;
 }
 
 int route_table_add_share(struct route_table *t, struct slice filter, const struct route_share *share)
 {
-    struct entry *e = find_entry(t, filter, true);
+    struct share_entry *added = malloc(sizeof(*added));
+    struct entry *e = added ? find_entry(t, filter, true) : NULL;
 
     if (!e) {
+        free(added);
         return -ENOMEM;
     }
-    struct share_list *old = atomic_load_explicit(&e->shares, memory_order_relaxed);
-    uint32_t count = old ? old->count : 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (old->shares[i].id == share->id) {
-            return 0;
-        }
+    _Atomic(struct share_entry *) *link = find_share(e, share->id);
+    if (atomic_load_explicit(link, memory_order_relaxed)) {
+        free(added);
+        return 0;
     }
-    struct share_list *next = malloc(sizeof(*next) + (count + 1) * sizeof(next->shares[0]));
-    if (!next) {
-        prune(t, e);
-        return -ENOMEM;
-    }
-    next->count = count + 1;
-    if (count > 0) {
-        memcpy(next->shares, old->shares, count * sizeof(next->shares[0]));
-    }
-    next->shares[count] = *share;
-    replace_shares(t, e, old, next);
+    atomic_init(&added->next, NULL);
+    added->share = *share;
+    t->filter_count += !in_use(e);
+    atomic_store_explicit(link, added, memory_order_release);
+    changed(t);
     return 0;
 }
 
 int route_table_remove_share(struct route_table *t, struct slice filter, uint64_t share_id)
 {
     struct entry *e = find_entry(t, filter, false);
-    struct share_list *old = e ? atomic_load_explicit(&e->shares, memory_order_relaxed) : NULL;
-    struct share_list *next = NULL;
-    uint32_t at = 0;
+    _Atomic(struct share_entry *) *link = e ? find_share(e, share_id) : NULL;
+    struct share_entry *gone = link ? atomic_load_explicit(link, memory_order_relaxed) : NULL;
 
-    while (old && at < old->count && old->shares[at].id != share_id) {
-        at++;
+    if (gone) {
+        atomic_store_explicit(link, atomic_load_explicit(&gone->next, memory_order_relaxed), memory_order_release);
+        grace_retire(&t->grace, &gone->item);
+        t->filter_count -= !in_use(e);
+        changed(t);
+        prune(t, e);
     }
-    if (!old || at == old->count) {
-        return 0;
-    }
-    if (old->count > 1) {
-        next = malloc(sizeof(*next) + (old->count - 1) * sizeof(next->shares[0]));
-        if (!next) {
-            return -ENOMEM;
-        }
-        next->count = old->count - 1;
-        memcpy(next->shares, old->shares, at * sizeof(next->shares[0]));
-        memcpy(next->shares + at, old->shares + at + 1, (old->count - at - 1) * sizeof(next->shares[0]));
-    }
-    replace_shares(t, e, old, next);
-    prune(t, e);
     return 0;
 }
 
@@ -415,9 +401,9 @@ static void take(struct matching *m, const struct entry *e)
         return;
     }
     m->shards |= atomic_load_explicit(&e->shards, memory_order_acquire);
-    const struct share_list *shares = atomic_load_explicit(&e->shares, memory_order_acquire);
-    for (uint32_t i = 0; shares && i < shares->count; i++) {
-        add_share(m, &shares->shares[i]);
+    for (const struct share_entry *share = atomic_load_explicit(&e->shares, memory_order_acquire); share;
+         share = atomic_load_explicit(&share->next, memory_order_acquire)) {
+        add_share(m, &share->share);
     }
 }
 

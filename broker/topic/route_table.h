@@ -5,8 +5,8 @@
  * quiescent since (McKenney's QSBR): a reader is quiescent once a turn, and all the while it sleeps.
  *
  * Shape: a filter without wildcards is kept as its keyed 64-bit hash alone (a false match costs a needless mail, never a wrong
- * delivery); wildcard filters lie in a tree of levels. A leaf holds a mask of shards, atomically replaced, and a list of
- * shares, replaced whole. */
+ * delivery); wildcard filters lie in a tree of levels. A leaf holds a mask of shards and a list of shares,
+ * both changed by one atomic store. */
 #ifndef TERN_BROKER_TOPIC_ROUTE_TABLE_H
 #define TERN_BROKER_TOPIC_ROUTE_TABLE_H
 

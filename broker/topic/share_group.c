@@ -1,4 +1,5 @@
-/* share_group.c -- a share's members in the order of joining, in an array: a handful as a rule, some hundreds at most. */
+/* share_group.c -- a share's members in the order of joining, in an array for picking, and in a map by session: each
+ * acknowledgement has to find its member. */
 #include "broker/topic/share_group.h"
 
 #include <assert.h>
@@ -7,10 +8,16 @@
 
 #include "proto/base/map.h"
 
+struct member {
+    struct share_member is; /* first */
+    uint32_t at;            /* its place in the order */
+};
+
 struct share_group {
     uint64_t id;
-    uint64_t hash;                /* of name and filter */
-    struct share_member *members; /* owned; in order of joining */
+    uint64_t hash;           /* of name and filter */
+    struct member **members; /* owned, as what it points to; in order of joining */
+    struct map by_session;   /* the same members */
     uint32_t count, capacity;
     uint32_t next;                /* where the round goes on */
     uint64_t sticky;              /* session picked last */
@@ -40,7 +47,11 @@ int share_table_new(const struct hash_key *key, struct share_table **ret_table)
 
 static void group_free(struct share_group *g)
 {
+    for (uint32_t i = 0; i < g->count; i++) {
+        free(g->members[i]);
+    }
     free(g->members);
+    map_deinit(&g->by_session);
     free(g);
 }
 
@@ -149,49 +160,68 @@ size_t share_group_count(const struct share_group *g)
     return g->count;
 }
 
+static bool has_session(const void *value, const void *key)
+{
+    return ((const struct member *)value)->is.session == *(const uint64_t *)key;
+}
+
 static struct share_member *find_member(struct share_group *g, uint64_t session)
 {
-    for (uint32_t i = 0; i < g->count; i++) {
-        if (g->members[i].session == session) {
-            return &g->members[i];
-        }
+    struct member *m = map_find(&g->by_session, hash_mix(session), has_session, &session);
+    return m ? &m->is : NULL;
+}
+
+static int reserve_member(struct share_group *g)
+{
+    if (g->count < g->capacity) {
+        return 0;
     }
-    return NULL;
+    uint32_t capacity = g->capacity ? g->capacity * 2 : 4;
+    struct member **members = realloc(g->members, capacity * sizeof(*members));
+    if (!members) {
+        return -ENOMEM;
+    }
+    g->members = members;
+    g->capacity = capacity;
+    return 0;
 }
 
 int share_group_join(struct share_group *g, const struct share_member *member, bool *ret_existed)
 {
-    struct share_member *m = find_member(g, member->session);
+    struct share_member *known = find_member(g, member->session);
 
-    *ret_existed = m != NULL;
-    if (m) {
-        m->options = member->options;
-        m->online = member->online;
-        m->window = member->window;
+    if (known) {
+        known->options = member->options;
+        known->online = member->online;
+        known->window = member->window;
+        *ret_existed = true;
         return 0;
     }
-    if (g->count == g->capacity) {
-        uint32_t capacity = g->capacity ? g->capacity * 2 : 4;
-        struct share_member *members = realloc(g->members, capacity * sizeof(*members));
-        if (!members) {
-            return -ENOMEM;
-        }
-        g->members = members;
-        g->capacity = capacity;
+    struct member *m = malloc(sizeof(*m));
+    if (!m || reserve_member(g) != 0 || map_add(&g->by_session, hash_mix(member->session), m) != 0) {
+        free(m);
+        return -ENOMEM;
     }
-    g->members[g->count++] = *member;
+    m->is = *member;
+    m->at = g->count;
+    g->members[g->count++] = m;
+    *ret_existed = false;
     return 0;
 }
 
 bool share_group_leave(struct share_group *g, uint64_t session)
 {
-    struct share_member *m = find_member(g, session);
+    struct member *m = (struct member *)find_member(g, session);
 
     if (m) {
-        uint32_t index = (uint32_t)(m - g->members);
-        memmove(m, m + 1, (g->count - index - 1) * sizeof(*m));
         g->count--;
-        g->next -= g->next > index;
+        for (uint32_t i = m->at; i < g->count; i++) {
+            g->members[i] = g->members[i + 1];
+            g->members[i]->at = i;
+        }
+        g->next -= g->next > m->at;
+        map_remove(&g->by_session, hash_mix(session), m);
+        free(m);
     }
     return g->count == 0;
 }
@@ -234,7 +264,7 @@ static struct share_member *pick_by_topic(struct share_group *g, uint64_t topic_
     bool best_online = false;
 
     for (uint32_t i = 0; i < g->count; i++) {
-        struct share_member *m = &g->members[i];
+        struct share_member *m = &g->members[i]->is;
         enum readiness ready = readiness_of(m, qos);
         uint64_t draw = hash_mix(topic_hash ^ hash_mix(m->session));
         if (ready == UNFIT || m->session == except) {
@@ -258,7 +288,7 @@ static struct share_member *pick_round(struct share_group *g, bool least, uint8_
 
     for (uint32_t n = 0; n < g->count; n++) {
         uint32_t i = g->next + n < g->count ? g->next + n : g->next + n - g->count;
-        struct share_member *m = &g->members[i];
+        struct share_member *m = &g->members[i]->is;
         enum readiness ready = m->session == except ? UNFIT : readiness_of(m, qos);
         if (ready < best_ready || (ready == best_ready && best && (least || ready != READY) && m->outstanding < best->outstanding)) {
             best = m;
@@ -278,7 +308,7 @@ static struct share_member *pick_random(struct share_group *g, uint8_t qos, uint
     uint32_t seen = 0;
 
     for (uint32_t i = 0; i < g->count; i++) {
-        struct share_member *m = &g->members[i];
+        struct share_member *m = &g->members[i]->is;
         if (m->session != except && readiness_of(m, qos) == READY && prng_below(prng, ++seen) == 0) {
             best = m;
         }
@@ -326,7 +356,7 @@ const struct share_member *share_group_pick(struct share_group *g, enum share_st
         return NULL;
     }
     g->sticky = m->session;
-    g->next = (uint32_t)(m - g->members) + 1;
+    g->next = ((struct member *)m)->at + 1;
     if (g->next == g->count) {
         g->next = 0;
     }

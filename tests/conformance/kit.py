@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import time
 
-from lib.mqtt import Client, Failure, TIMEOUT, string
+from lib.mqtt import PUBLISH, Client, Failure, TIMEOUT, string
 
 serial = itertools.count(1)
 
@@ -103,6 +103,20 @@ class Env:
     def end(self):
         for c in self.clients:
             c.close()
+
+
+def drain(c, quiet=0.3):
+    """All PUBLISH packets until none comes for a moment, acknowledged. For what may come in any order and number."""
+    got = []
+    while True:
+        try:
+            p = c.receive(quiet)
+        except Failure:
+            c.ping()
+            return got
+        check(p is not None and p.type == PUBLISH, "got %r" % p)
+        c.acknowledge(p)
+        got.append(p)
 
 
 def check(condition, message):

@@ -54,23 +54,24 @@ class Group:
 
     def __init__(self, key, options):
         self.settings, self.options, self.tests = dict(key[1]), options, []
-        self.broker, self.lock = None, threading.Lock()
+        self.broker, self.dead, self.lock = None, [], threading.Lock()
 
     def ready(self):
         with self.lock:
             if self.broker is None or not self.broker.alive():
                 if self.broker is not None:
-                    self.broker.remove()
+                    self.dead.append(self.broker)  # tests that still run may want to see its log
                 self.broker = Broker(self.options, self.settings)
                 self.broker.start()
             return self.broker
 
     def end(self):
-        """Returns what was wrong with the broker's end."""
-        if self.broker is None:
-            return []
-        problems = self.broker.stop()
-        self.broker.remove()
+        """Returns what was wrong with the ends of its brokers."""
+        problems = []
+        for broker in self.dead + [self.broker]:
+            if broker is not None:
+                problems += broker.stop()
+                broker.remove()
         return problems
 
 
@@ -94,6 +95,8 @@ def run_test(test, group):
         test.result, test.message = "failed", str(e)
         if env and not env.broker.alive():
             test.message += "\n    the broker had died:\n" + env.broker.log_tail()
+    except ConnectionError as e:
+        test.result, test.message = "failed", "no connection: %s" % e
     except Exception:  # a test that stumbles is a failed test
         test.result, test.message = "failed", traceback.format_exc()
     if test.result == "failed" and env:

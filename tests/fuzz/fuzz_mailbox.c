@@ -1,4 +1,5 @@
-/* fuzz_mailbox.c -- the mail of three shards against counters: nothing lost, doubled, overtaken, early, or asleep beside mail. */
+/* fuzz_mailbox.c -- the mail of three shards against counters: nothing lost, doubled, overtaken, early, or asleep
+ * beside mail. */
 #include "broker/loop/mailbox.h"
 
 #include <assert.h>

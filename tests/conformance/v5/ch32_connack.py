@@ -16,7 +16,7 @@ def test_connack_before_what_is_queued(env):
         with env.case("session %d" % number):
             c = env.client(clean=False, props=KEEP)
             c.subscribe(env.topic("#"), qos=2)
-            c.close()
+            c.disconnect()
             for qos in (1, 2):
                 pub.publish(env.topic("t"), "%d" % qos, qos=qos)
             c.reopen(session_present=True)  # fails unless CONNACK is first

@@ -122,7 +122,7 @@ def test_properties_are_forwarded_unaltered(env):
         sub.subscribe(env.topic("#"), qos=2)
     away = env.client(clean=False, props=KEEP)
     away.subscribe(env.topic("#"), qos=2)
-    away.close()
+    away.disconnect()
     for name, props in FORWARDED:
         for qos in (0, 1, 2):
             with env.case("%s QoS %d" % (name, qos)):
@@ -148,7 +148,7 @@ def test_properties_are_forwarded_unaltered(env):
 def test_expired_while_the_session_was_away(env):
     sub, pub = env.client(clean=False, props=KEEP), env.client()
     sub.subscribe(env.topic("#"), qos=2)
-    sub.close()
+    sub.disconnect()
     pub.publish(env.topic("t"), "gone 1", qos=1, props={"message_expiry": 1})
     pub.publish(env.topic("t"), "stays", qos=1, props={"message_expiry": 60})
     pub.publish(env.topic("t"), "gone 2", qos=2, props={"message_expiry": 1})
@@ -267,7 +267,7 @@ def test_server_aliases_end_with_the_connection(env):
     for number in range(12):
         pub.publish(env.topic("t"), "%d" % number, qos=1)
         sub.expect_publish(env.topic("t"), "%d" % number)
-    sub.close()
+    sub.disconnect()
     pub.publish(env.topic("t"), "queued", qos=1)
     sub.open(clean=False, props={"session_expiry": 60}, session_present=True)
     sub.expect_publish(env.topic("t"), "queued", props={"topic_alias": None})
@@ -318,7 +318,7 @@ def test_subscription_identifiers_outlive_the_connection(env):
     sub, pub = env.client(clean=False, props=KEEP), env.client()
     sub.subscribe(env.topic("#"), qos=1, props={"subscription_id": 5})
     sub.subscribe(env.topic("+"), qos=1, props={"subscription_id": 5})  # two subscriptions may share one
-    sub.close()
+    sub.disconnect()
     pub.publish(env.topic("t"), "x", qos=1)
     sub.reopen(session_present=True)
     p = sub.expect_publish(env.topic("t"), "x")

@@ -65,7 +65,7 @@ def test_no_local_is_by_client_id(env):
     me, pub = env.client(clean=False, props=KEEP), env.client()
     me.subscribe([(env.topic("#"), options(1, no_local=True))])
     me.publish(env.topic("t"), "mine", qos=1, ack=False)
-    me.close()
+    me.disconnect()
     pub.publish(env.topic("t"), "other's", qos=1)
     me.reopen(session_present=True)
     me.expect_publish(env.topic("t"), "other's")

@@ -15,7 +15,7 @@ def test_session_goes_on(env):
     for sub in subs:
         own = env.topic(sub.client_id, "#")
         sub.subscribe([(env.topic("q1"), 1), (env.topic("q2"), 2), (own, options(1, no_local=True))])
-        sub.close()
+        sub.disconnect()
     for number in range(20):
         pub.publish(env.topic("q1"), "a%d" % number, qos=2)
         pub.publish(env.topic("q2"), "b%d" % number, qos=2)
@@ -189,7 +189,7 @@ def test_queue_keeps_its_order(env):
     """Several hundred messages wait, more than the window takes at once."""
     pub, sub = env.client(), env.client(clean=False, props=KEEP)
     sub.subscribe(env.topic("#"), qos=2)
-    sub.close()
+    sub.disconnect()
     for number in range(400):
         pub.publish(env.topic("t"), "%d" % number, qos=1 + number % 2)
     sub.open(clean=False, props={"session_expiry": 60, "receive_max": 7}, session_present=True)
@@ -224,7 +224,7 @@ def test_many_sessions_at_once(env):
     for number, sub in enumerate(subs):
         sub.subscribe(env.topic("%d" % number), qos=1)
     for sub in subs[::2]:
-        sub.close()
+        sub.disconnect()
     for number in range(20):
         pub.publish(env.topic("%d" % number), "%d" % number, qos=1)
     for sub in subs[::2]:

@@ -1,6 +1,6 @@
 """5.0, chapter 4.8: shared subscriptions."""
 
-from kit import check, check_equal, covers
+from kit import check, check_equal, covers, drain
 from lib.mqtt import *  # noqa: F403
 
 KEEP = {"session_expiry": 60}
@@ -132,14 +132,9 @@ def test_granted_qos(env):
         pub.publish(env.topic("mixed"), "%d" % number, qos=2)
     seen = 0
     for granted, sub in enumerate(subs):
-        sub.send(pingreq())
-        while True:
-            p = sub.receive()
-            if p.type == PINGRESP:
-                break
+        for p in drain(sub):
             check_equal(p.qos, granted, "QoS")
             seen += 1
-            sub.acknowledge(p)
     check_equal(seen, 30, "messages")
 
 
@@ -161,14 +156,9 @@ def test_options_of_the_member(env):
     for _ in range(15):
         pub.publish(env.topic("t"), "x", qos=1, retain=True)
     for number, sub in enumerate(subs):
-        sub.send(pingreq())
-        while True:
-            p = sub.receive()
-            if p.type == PINGRESP:
-                break
+        for p in drain(sub):
             check_equal(p.props.get("subscription_id"), [number + 1], "identifier")
             check_equal(p.retain, number == 1, "RETAIN")
-            sub.acknowledge(p)
 
 
 @covers("MQTT-3.10.4-1", "MQTT-3.11.3-2")
@@ -213,13 +203,7 @@ def reaches(pub, subs, topic):
         pub.publish(topic, "probe", qos=1)
     came = 0
     for sub in subs:
-        sub.send(pingreq())
-        while True:
-            p = sub.receive()
-            if p.type == PINGRESP:
-                break
-            sub.acknowledge(p)
-            came += 1
+        came += len(drain(sub, 0.1))
     return came >= 6
 
 
@@ -321,7 +305,7 @@ def test_group_of_absent_members_keeps_messages(env):
     """All members are away with sessions that last: what comes meanwhile is there when one returns."""
     one, pub = env.client(clean=False, props=KEEP), env.client()
     one.subscribe(shared(env), qos=1)
-    one.close()
+    one.disconnect()
     for number in range(10):
         pub.publish(env.topic("t"), "%d" % number, qos=1)
     one.open(clean=False, props=KEEP, session_present=True)

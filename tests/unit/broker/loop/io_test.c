@@ -197,7 +197,7 @@ static void case_close_inside_callbacks(struct io *io)
         enum moment when;
         bool tcp, send;
     } cases[] = {
-        {"in received", ON_RECEIVED, true, false},      {"in received, send queued", ON_RECEIVED, false, true},
+        {"in received", ON_RECEIVED, true, false},       {"in received, send queued", ON_RECEIVED, false, true},
         {"in sent, receive armed", ON_SENT, true, true}, {"in ended", ON_ENDED, true, false},
         {"in ended, unix", ON_ENDED, false, false},
     };
@@ -457,8 +457,8 @@ static void *wake_soon(void *io)
     return NULL;
 }
 
-/* Sleep until something is reaped or the deadline has passed. Returns how long that was. The kernel may end a sleep early, for
- * instance to clear away the previous door, but not again and again. */
+/* Sleep until something is reaped or the deadline has passed. Returns how long that was. The kernel may end a sleep
+ * early, for instance to clear away the previous door, but not again and again. */
 static uint64_t sleep_ms(struct io *io, uint64_t deadline_ms)
 {
     uint64_t before = now_ms();
@@ -554,7 +554,6 @@ static void test_auto(void)
 UNIT_MAIN("broker/loop/io", {"echo", test_echo}, {"nothing sent before submit", test_nothing_sent_before_submit},
           {"slow reader", test_slow_reader}, {"flood", test_flood}, {"stop and start", test_stop_start},
           {"once", test_once}, {"close inside callbacks", test_close_inside_callbacks},
-          {"close with a send pending", test_close_with_send_pending}, {"reset", test_reset},
-          {"accept", test_accept},
-          {"accept without descriptors", test_accept_without_descriptors}, {"detach, io_close", test_detach}, {"many", test_many},
-          {"sleep and wake", test_sleep}, {"auto", test_auto})
+          {"close with a send pending", test_close_with_send_pending}, {"reset", test_reset}, {"accept", test_accept},
+          {"accept without descriptors", test_accept_without_descriptors}, {"detach, io_close", test_detach},
+          {"many", test_many}, {"sleep and wake", test_sleep}, {"auto", test_auto})

@@ -71,8 +71,10 @@ static void test_overflow(void)
         unsigned count;
         bool congested;
     } cases[] = {
-        {"one less than the ring", MAIL_RING_SLOTS - 1, false}, {"the ring", MAIL_RING_SLOTS, false},
-        {"one more", MAIL_RING_SLOTS + 1, true},                {"three rings", 3 * MAIL_RING_SLOTS, true},
+        {"one less than the ring", MAIL_RING_SLOTS - 1, false},
+        {"the ring", MAIL_RING_SLOTS, false},
+        {"one more", MAIL_RING_SLOTS + 1, true},
+        {"three rings", 3 * MAIL_RING_SLOTS, true},
         {"many rings", 20 * MAIL_RING_SLOTS + 5, true},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -165,7 +167,8 @@ static void test_sleep(void)
     mail_office_free(office);
 }
 
-/* Four threads mail each other; a sleeper blocks on a pipe until it is woken. A lost wake-up hangs, so an alarm ends it. */
+/* Four threads mail each other; a sleeper blocks on a pipe until it is woken. A lost wake-up hangs, so an alarm ends
+ * it. */
 enum { THREADS = 4, EACH = 40000 };
 
 struct player {

@@ -50,7 +50,8 @@ static struct timer_wheel *wheel_at(uint64_t now_ms)
     return w;
 }
 
-/* Sleep as a shard does, from one timer_next_ms to the next, until nothing is armed or `end_ms`. Returns the number of sleeps. */
+/* Sleep as a shard does, from one timer_next_ms to the next, until nothing is armed or `end_ms`. Returns the number of
+ * sleeps. */
 static unsigned sleep_through(struct timer_wheel *w, uint64_t now_ms, uint64_t end_ms)
 {
     unsigned sleeps = 0;
@@ -167,6 +168,20 @@ static void test_horizon(void)
         timer_cancel(w, &b.timer);
         CHECK(timer_next_ms(w) == UINT64_MAX);
     }
+    /* A jump once around the top level, with a timer behind it and one that is set on the way. */
+    struct bell early;
+    uint64_t jump = UINT64_C(1) << 35;
+    bell_init(&b, w);
+    bell_init(&early, w);
+    early.again_ms = 3 * jump;
+    timer_set(w, &b.timer, 1000 + 2 * jump);
+    timer_set(w, &early.timer, 2000);
+    CHECK(timer_run(w, 1000 + jump, UINT32_MAX) == 1);
+    CHECK(early.rung == 1);
+    CHECK(timer_run(w, 1000 + 2 * jump, UINT32_MAX) == 1);
+    CHECK(b.rung == 1);
+    CHECK(timer_run(w, 1000 + 4 * jump, UINT32_MAX) == 1);
+    CHECK(early.rung == 2);
     timer_wheel_free(w);
 }
 
