@@ -140,7 +140,7 @@ static int broker_start(struct shard *shard)
     struct broker *b = shard->broker;
 
     b->shard = shard;
-    b->node->metrics[shard->index] = shard->metrics;
+    __atomic_store_n(&b->node->metrics[shard->index], shard->metrics, __ATOMIC_RELEASE); /* for start_sys */
     timer_init(&b->due_timer, goodbye_tick);
     timer_init(&b->house_timer, house_fire);
     timer_set(shard->timers, &b->house_timer, shard->now_ms + HOUSE_MS);

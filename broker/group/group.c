@@ -51,12 +51,13 @@ static int quota_take(struct session_quota *quota)
     return 0;
 }
 
-/* A session for a client that has none. */
-static int session_make(struct group *g, const struct command_claim *claim, struct session **ret_session)
+/* A new session. In place of one that is about to end it is allowed whatever the quota says. */
+static int session_make(struct group *g, const struct command_claim *claim, bool in_place, struct session **ret_session)
 {
-    int rc = quota_take(g->context->session_quota);
-    if (rc) {
-        return rc;
+    if (in_place) {
+        atomic_fetch_add(&g->context->session_quota->count, 1);
+    } else if (quota_take(g->context->session_quota) != 0) {
+        return -EDQUOT;
     }
     struct session *s = session_new(claim->client_id, claim->hash, g->context->next_uid + 1);
     if (!s || group_due_reserve(g, g->sessions.count + 1) || map_add(&g->sessions, s->hash, s)) {
@@ -73,20 +74,19 @@ static int session_make(struct group *g, const struct command_claim *claim, stru
 static void apply_claim(struct group *g, const struct command *c, struct outcome *out)
 {
     const struct command_claim *claim = &c->claim;
-    struct session *s = group_find(g, claim->client_id, claim->hash);
+    struct session *earlier = group_find(g, claim->client_id, claim->hash), *s = earlier;
 
     assert(!s || !s->front); /* the earlier connection was detached first [MQTT-3.1.4-3] */
-    if (s && claim->clean_start) {
-        session_end(g, s, out); /* [MQTT-3.1.2-4] */
-        s = NULL;
-    }
-    out->existed = s != NULL;
-    if (!s) {
-        out->error = session_make(g, claim, &s);
+    if (!s || claim->clean_start) {
+        out->error = session_make(g, claim, earlier != NULL, &s);
         if (out->error) {
             return;
         }
+        if (earlier) {
+            session_end(g, earlier, out); /* [MQTT-3.1.2-4]: only now, so that a client that is refused loses nothing */
+        }
     }
+    out->existed = s == earlier;
     group_due_clear(g, s);
     if (s->will) { /* connected again before the delay was over [MQTT-3.1.3-9] */
         message_unref(s->will->message);
@@ -222,6 +222,14 @@ static void apply_share_join(struct group *g, const struct command *c, struct ou
     out->share = share;
 }
 
+/* Whether the queue, `bytes` with the new message, keeps its limit without this entry. If it is beyond already, for the limit was
+ * lowered, it is enough that it does not grow. */
+static bool makes_room(const struct group_context *x, const struct queue *q, uint64_t number, uint64_t bytes)
+{
+    uint64_t after = bytes - message_size(queue_at(q, number)->message);
+    return after <= x->waiting_bytes_max || after <= q->bytes;
+}
+
 static void apply_publish(struct group *g, const struct command *c, struct outcome *out)
 {
     const struct group_context *x = g->context;
@@ -234,19 +242,20 @@ static void apply_publish(struct group *g, const struct command *c, struct outco
             return;
         }
     }
-    if (s->queue->waiting >= x->waiting_max ||
-        s->queue->bytes + message_size(c->publish.message) > x->waiting_bytes_max) {
-        uint64_t oldest;
-        if (!x->drop_oldest || !queue_oldest_waiting(s->queue, &oldest)) {
-            out->error = -ENOBUFS;
-            return;
-        }
-        const struct queue_extra *extra = queue_at(s->queue, oldest)->extra;
+    struct queue *q = s->queue;
+    uint64_t bytes = q->bytes + message_size(c->publish.message), oldest;
+    bool full = q->waiting >= x->waiting_max || bytes > x->waiting_bytes_max;
+    if (full && (!x->drop_oldest || !queue_oldest_waiting(q, &oldest) || !makes_room(x, q, oldest, bytes))) {
+        out->error = -ENOBUFS;
+        return;
+    }
+    out->error = queue_push(q, &c->publish);
+    if (full && !out->error) {
+        const struct queue_extra *extra = queue_at(q, oldest)->extra;
         out->share_settled = extra ? extra->share : 0;
         out->replaced_oldest = true;
-        queue_finish(s->queue, oldest);
+        queue_finish(q, oldest);
     }
-    out->error = queue_push(s->queue, &c->publish);
 }
 
 /* PUBACK ends QoS 1, a PUBREC with a failure ends QoS 2 before its time [MQTT-4.4.0-2], PUBCOMP ends it in time. */

@@ -62,11 +62,12 @@ static int ring_grow(struct queue *q)
     return 0;
 }
 
-/* Whether the packet identifier of the next number belongs to an entry that is not done. */
-static bool next_id_taken(const struct queue *q)
+/* Whether an earlier entry that was sent and is not done has the packet identifier of this number. */
+static bool id_taken(const struct queue *q, uint64_t number)
 {
-    for (uint64_t back = QUEUE_IDS; back <= q->tail - q->head; back += QUEUE_IDS) {
-        if (queue_at(q, q->tail - back)->state != QUEUE_DONE) {
+    for (uint64_t back = QUEUE_IDS; back <= number - q->head; back += QUEUE_IDS) {
+        uint8_t state = queue_at(q, number - back)->state;
+        if (state == QUEUE_SENT || state == QUEUE_RELEASED) {
             return true;
         }
     }
@@ -95,7 +96,7 @@ int queue_push(struct queue *q, const struct queue_item *item)
         }
     }
     int rc = ring_room(q);
-    while (rc == 0 && next_id_taken(q)) { /* a hole in its place */
+    while (rc == 0 && q->tail - q->head < QUEUE_SPAN_MAX && id_taken(q, q->tail)) { /* a hole in its place */
         *queue_at(q, q->tail++) = (struct queue_entry){.state = QUEUE_DONE};
         rc = ring_room(q);
     }
@@ -121,8 +122,8 @@ struct queue_entry *queue_next(struct queue *q, uint32_t window, uint64_t *ret_n
     while (q->sent != q->tail && queue_at(q, q->sent)->state == QUEUE_DONE) {
         q->sent++; /* dropped while it waited, or acknowledged before a rewind */
     }
-    if (q->sent == q->tail || q->sent - q->head >= QUEUE_SPAN_MAX) {
-        return NULL;
+    if (q->sent == q->tail || q->sent - q->head >= QUEUE_SPAN_MAX || id_taken(q, q->sent)) {
+        return NULL; /* the last: it was sent after this entry had come, so that there is no hole */
     }
     struct queue_entry *e = queue_at(q, q->sent);
     if (q->inflight >= window) {

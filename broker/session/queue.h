@@ -8,8 +8,8 @@
  *      head                sent              tail
  *       |  SENT DONE SENT   |  WAITING ...    |          DONE in front of head is dropped at once
  *
- * Numbers repeat their identifier after 65,535: one whose identifier is still open is passed over [MQTT-2.2.1-4]. A client that leaves a
- * message open for ever while four times as many go by gets no more until it answers.
+ * Numbers repeat their identifier after 65,535: one whose identifier is open when it is given out is passed over [MQTT-2.2.1-4]. A client
+ * that leaves a message open for ever while four times as many go by, or 65,535 behind it waiting, gets no more until it answers.
  * Touched by: the session that owns it. No IO, no clock but the caller's. */
 #ifndef TERN_BROKER_SESSION_QUEUE_H
 #define TERN_BROKER_SESSION_QUEUE_H

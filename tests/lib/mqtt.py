@@ -112,8 +112,16 @@ class Client:
             self.buffer += data
 
     def close(self):
-        """Close the socket in the ordinary way, without DISCONNECT."""
+        """Close the socket in the ordinary way, without DISCONNECT, and wait until the broker has noticed and closed too:
+        what another client publishes next must not be sent to this one."""
         if self.sock:
+            try:
+                self.sock.shutdown(socket.SHUT_WR)
+                self.sock.settimeout(2)
+                while self.sock.recv(65536):
+                    pass
+            except OSError:
+                pass
             self.sock.close()
             self.sock = None
             self.note("-- closed")
@@ -122,7 +130,9 @@ class Client:
         """Close with a TCP reset, as when the client's machine vanished."""
         if self.sock:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close()
+            self.sock.close()
+            self.sock = None
+            self.note("-- reset")
 
     # ---- expectations ------------------------------------------------------------------------------------------------
 

@@ -112,7 +112,7 @@ def test_order_after_a_reconnection(env):
     for i in range(15):
         pub.publish(env.topic("t"), b"%d" % i, qos=1)
         c.expect_publish(payload=b"%d" % i, ack=False)
-    c.close()
+    c.disconnect()
     for i in range(15, 60):
         pub.publish(env.topic("t"), b"%d" % i, qos=1)
     c.open(clean=False, session_present=True)

@@ -49,7 +49,7 @@ def test_a_session_is_resumed_without_session_present(env):
     c.subscribe(env.topic("t"), qos=2)
     pub.publish(env.topic("t"), b"open", qos=2)
     p = c.expect_publish(payload=b"open", ack=False)
-    c.close()
+    c.disconnect()
     pub.publish(env.topic("t"), b"queued", qos=1)
     c.open(clean=False)
     check_equal(c.connack.raw, b"\x20\x02\0\0", "the CONNACK")

@@ -183,3 +183,17 @@ def test_retained_outlives_its_publisher_and_expiry_of_session(env):
     pub.publish(env.topic("t"), "kept", qos=2, retain=True)
     pub.disconnect()
     expect_retained(env, env.topic("t"), {env.topic("t"): b"kept"})
+
+
+@covers("MQTT-3.3.1-9", "MQTT-3.3.1-12")
+def test_published_after_suback_comes_once(env):
+    """A retained message that is published after the SUBACK is a live one, and not found as a retained one besides."""
+    pubs = env.many(3)
+    for number in range(40):
+        topic, sub = env.topic("n%d" % number), env.client()
+        sub.subscribe(topic if number % 2 else env.topic("+"), qos=1, retain_handling=number // 2 % 2)
+        pubs[number % 3].publish(topic, "%d" % number, qos=1, retain=True)
+        with env.case("subscriber %d" % number):
+            copies = [p.retain for p in drain(sub, 0.05) if p.topic == topic]
+            check_equal(copies, [False], "RETAIN of the copies that came")
+        sub.disconnect()

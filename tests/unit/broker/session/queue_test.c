@@ -257,34 +257,119 @@ static void test_identifiers_go_round(void)
     queue_free(q);
 }
 
-/* The oldest is never acknowledged: all other identifiers are used once, then sending waits [MQTT-2.2.1-4]. */
-static void test_span(void)
-{
-    static bool used[65536];
-    struct queue *q = queue_new();
-    struct message *m = make_message(SLICE("t"), SLICE("1"), MESSAGE_NEVER);
-    uint16_t id, first = 0;
-    unsigned sent = 0, wrong = 0;
+static bool open_ids[65536]; /* by our own account */
+static struct message *letter; /* what the following tests push, again and again */
 
-    for (unsigned i = 0; i < 65600; i++) {
-        CHECK(queue_push(q, &(struct queue_item){.message = m, .qos = 1}) == 0);
+static void push_letter(struct queue *q)
+{
+    CHECK(queue_push(q, &(struct queue_item){.message = letter, .qos = 1}) == 0);
+}
+
+/* Send what may be sent, at most `count`; the first `stuck` stay open, the others are acknowledged at once. Returns how many were sent,
+ * or UINT32_MAX when an identifier was 0 or in use [MQTT-2.2.1-4]. */
+static unsigned send_all(struct queue *q, unsigned count, unsigned stuck)
+{
+    unsigned sent = 0;
+    uint16_t id;
+
+    while (sent < count && send_next(q, UINT32_MAX, &id)) {
+        if (id == 0 || open_ids[id]) {
+            return UINT32_MAX;
+        }
+        open_ids[id] = sent < stuck;
+        if (sent++ >= stuck && !ack(q, id)) {
+            return UINT32_MAX;
+        }
     }
-    while (send_next(q, UINT32_MAX, &id)) {
-        wrong += used[id] || id == 0;
-        used[id] = true;
-        first = sent == 0 ? id : first;
-        wrong += sent > 0 && !ack(q, id);
-        sent++;
+    return sent;
+}
+
+static struct queue *stuck_queue(unsigned stuck)
+{
+    struct queue *q = queue_new();
+
+    memset(open_ids, 0, sizeof(open_ids));
+    letter = make_message(SLICE("t"), SLICE("1"), MESSAGE_NEVER);
+    for (unsigned i = 0; i < stuck; i++) {
+        push_letter(q);
     }
-    CHECK(wrong == 0);
-    CHECK(sent == QUEUE_SPAN_MAX);
-    CHECK(q->inflight == 1 && q->waiting == 65600 - QUEUE_SPAN_MAX);
-    CHECK(ack(q, first));
-    CHECK(send_next(q, UINT32_MAX, &id) == 1 && id == first); /* free again, and next in turn */
-    message_unref(m);
+    CHECK(send_all(q, stuck, stuck) == stuck);
+    CHECK(q->inflight == stuck);
+    return q;
+}
+
+/* Some are never acknowledged: the others go by, with identifiers that are free, until the span is used up. */
+static void test_stuck(void)
+{
+    static const unsigned stuck[] = {1, 2, 100, 1024};
+
+    for (size_t i = 0; i < COUNT_OF(stuck); i++) {
+        struct queue *q = stuck_queue(stuck[i]);
+        unsigned went = 0, sent;
+        do {
+            push_letter(q);
+            sent = send_all(q, 1, 0);
+            went += sent;
+        } while (sent == 1 && went < 10 * QUEUE_IDS);
+        CHECK(sent == 0);
+        CHECK(went == QUEUE_SPAN_MAX - 4 * stuck[i]);
+        CHECK(q->inflight == stuck[i] && q->waiting == 1);
+        for (unsigned k = 0; k < stuck[i]; k++) { /* they answer at last, in their order */
+            CHECK(ack(q, (uint16_t)(1 + k)));
+            open_ids[1 + k] = false;
+        }
+        CHECK(send_all(q, UINT32_MAX, 0) == 1);
+        CHECK(queue_empty(q) && q->bytes == 0);
+        queue_free(q);
+        message_unref(letter);
+    }
+}
+
+/* Far more wait than there are identifiers: to push ends, and each is sent in its turn. */
+static void test_many_waiting(void)
+{
+    struct queue *q = stuck_queue(0);
+    const unsigned count = 3 * QUEUE_IDS + 17;
+
+    for (unsigned i = 0; i < count; i++) {
+        push_letter(q);
+    }
+    CHECK(q->waiting == count && q->tail - q->head == count); /* none was passed over */
+    CHECK(send_all(q, UINT32_MAX, 1) == QUEUE_IDS);           /* the next one's identifier is that of the first */
+    CHECK(q->waiting == count - QUEUE_IDS && q->inflight == 1);
+    CHECK(send_all(q, UINT32_MAX, 0) == 0);
+    CHECK(ack(q, 1));
+    open_ids[1] = false;
+    CHECK(send_all(q, UINT32_MAX, 0) == count - QUEUE_IDS);
+    CHECK(queue_empty(q));
     queue_free(q);
+    message_unref(letter);
+}
+
+/* Every identifier is open: to push still ends, nothing more is sent, and one answer makes room for one. */
+static void test_all_open(void)
+{
+    struct queue *q = stuck_queue(QUEUE_IDS);
+
+    for (unsigned i = 0; i < 1000; i++) {
+        push_letter(q);
+    }
+    CHECK(q->mask + 1 <= 2 * 2 * QUEUE_SPAN_MAX); /* holes are bounded */
+    CHECK(send_all(q, UINT32_MAX, 0) == 0);
+    queue_rewind(q);
+    memset(open_ids, 0, sizeof(open_ids));
+    CHECK(send_all(q, UINT32_MAX, UINT32_MAX) == QUEUE_IDS); /* all again, and no more than these */
+    CHECK(q->waiting == 1000);
+    for (unsigned k = 0; k < QUEUE_IDS; k++) {
+        CHECK(ack(q, (uint16_t)(1 + k)));
+    }
+    memset(open_ids, 0, sizeof(open_ids));
+    CHECK(send_all(q, UINT32_MAX, UINT32_MAX) == 1000);
+    queue_free(q);
+    message_unref(letter);
 }
 
 UNIT_MAIN("broker/session/queue", {"empty", test_empty}, {"order and window", test_order_and_window},
           {"release", test_release}, {"rewind", test_rewind}, {"give up", test_give_up}, {"extra", test_extra},
-          {"identifiers go round", test_identifiers_go_round}, {"span", test_span})
+          {"identifiers go round", test_identifiers_go_round}, {"stuck", test_stuck},
+          {"many waiting", test_many_waiting}, {"all open", test_all_open})

@@ -321,6 +321,37 @@ static void test_changes(void)
     }
 }
 
+/* A cursor for what was there at a moment: what is set later, new or in place of an earlier one, reaches the reader as a publication. */
+static void test_sequence(void)
+{
+    static const char *const filters[] = {"#", "+/x", "a/x"};
+
+    for (size_t i = 0; i < COUNT_OF(filters); i++) {
+        struct retained *r = store_new(10, UINT64_MAX);
+        struct retained_cursor *c = NULL;
+        CHECK(retained_sequence(r) == 0);
+        set(r, "b/x", "1", MESSAGE_NEVER);
+        set(r, "a/x", "1", MESSAGE_NEVER);
+        uint64_t moment = retained_sequence(r);
+        CHECK(moment == 2);
+        clear(r, "none");
+        CHECK(retained_sequence(r) == moment); /* only what is set counts */
+        set(r, "b/x", "2", MESSAGE_NEVER);
+        set(r, "c/x", "2", MESSAGE_NEVER);
+        CHECK(retained_sequence(r) == moment + 2);
+        CHECK(retained_cursor_open(r, slice_str(filters[i]), moment, &c) == 0);
+        struct message *m = next(c, 0);
+        CHECK_CASE(filters[i], m && slice_eq(message_topic(m), SLICE("a/x")));
+        message_unref(m);
+        CHECK_CASE(filters[i], next(c, 0) == NULL);
+        retained_cursor_close(c);
+        CHECK(retained_cursor_open(r, slice_str(filters[i]), 0, &c) == 0);
+        CHECK_CASE(filters[i], next(c, 0) == NULL);
+        retained_cursor_close(c);
+        retained_free(r);
+    }
+}
+
 /* A page holds references: what it names may be cleared and read all the same. */
 static void test_page_outlives_the_store(void)
 {
@@ -353,4 +384,4 @@ static void test_free_with_messages(void)
 UNIT_MAIN("broker/topic/retained", {"set, get, clear", test_set_get_clear}, {"quota", test_quota},
           {"expiry", test_expiry}, {"sweep", test_sweep}, {"filters", test_filters},
           {"bounded steps", test_bounded_steps}, {"changes under a cursor", test_changes},
-          {"a page outlives the store", test_page_outlives_the_store}, {"free with messages", test_free_with_messages})
+          {"sequence", test_sequence}, {"a page outlives the store", test_page_outlives_the_store}, {"free with messages", test_free_with_messages})

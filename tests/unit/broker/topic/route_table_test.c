@@ -445,10 +445,11 @@ static bool toggle(unsigned i)
 /* Filters that no topic of the test matches come and go in waves, so that the indexes grow, fill with tombstones and are replaced. */
 static bool fill(unsigned step)
 {
+    unsigned n = step % FILLERS;
     char filter[32];
 
-    snprintf(filter, sizeof(filter), step % 2 ? "fill/%u/+" : "fill/%u", step % FILLERS);
-    return (step / FILLERS % 2 ? route_table_remove : route_table_add)(shared.table, slice_str(filter), step % SHARDS) == 0;
+    snprintf(filter, sizeof(filter), n % 2 ? "fill/%u/+" : "fill/%u", n);
+    return (step / FILLERS % 2 ? route_table_remove : route_table_add)(shared.table, slice_str(filter), n % SHARDS) == 0;
 }
 
 static unsigned write_routes(void)
