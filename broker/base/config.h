@@ -37,7 +37,7 @@ struct config {
     struct {
         uint32_t max_packet_size;      /* 1MiB; 1 KiB .. 268435460 bytes */
         uint32_t max_inflight;         /* 1024; messages in flight to one client, 1..65535 */
-        uint32_t receive_maximum;      /* 1024; messages in flight from one client, told in CONNACK */
+        uint32_t receive_maximum;      /* 512; messages in flight from one client, told in CONNACK */
         uint32_t topic_alias_maximum;  /* 32; aliases a client may set up, told in CONNACK; 0..65535 */
         uint32_t topic_alias_out;      /* 32; aliases the broker sets up towards a client at most */
         uint64_t max_keep_alive_s;     /* [mqtt.max_keep_alive] 0 = as the client likes; told as Server Keep Alive */

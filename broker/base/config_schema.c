@@ -51,7 +51,7 @@ const struct config_key config_keys[] = {
      "The longest packet taken from a client, told in CONNACK."},
     {"mqtt.max_inflight", CONFIG_INT, FIELD(mqtt.max_inflight), "1024", 1, 65535, 0, true, NULL,
      "QoS 1 and 2 messages in flight to one client; its Receive Maximum may lower this."},
-    {"mqtt.receive_maximum", CONFIG_INT, FIELD(mqtt.receive_maximum), "1024", 1, 65535, 0, true, NULL,
+    {"mqtt.receive_maximum", CONFIG_INT, FIELD(mqtt.receive_maximum), "512", 1, 65535, 0, true, NULL,
      "QoS 1 and 2 messages in flight from one client, told in CONNACK."},
     {"mqtt.topic_alias_maximum", CONFIG_INT, FIELD(mqtt.topic_alias_maximum), "32", 0, 65535, 0, true, NULL,
      "Topic aliases a client may set up, told in CONNACK."},

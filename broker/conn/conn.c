@@ -420,7 +420,11 @@ void conn_run_dirty(struct list *dirty)
         }
         conn->sending = conn->out;
         conn->out = (struct buf){0};
-        io_stream_send(conn->shard->io, &conn->stream, conn->sending.ptr, conn->sending.len);
+        if (conn->state == CONN_OPEN && !conn->paused && !conn->session->replays && !session_waiting(conn->session)) {
+            io_stream_send_last(conn->shard->io, &conn->stream, conn->sending.ptr, conn->sending.len);
+        } else { /* somebody waits for `sent` */
+            io_stream_send(conn->shard->io, &conn->stream, conn->sending.ptr, conn->sending.len);
+        }
     }
 }
 

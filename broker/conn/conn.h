@@ -25,6 +25,7 @@ enum conn_pause {
     PAUSE_RATE = 4,        /* above limits.max_publish_rate */
     PAUSE_CONGESTION = 8,  /* the mail to other shards is backed up */
     PAUSE_RECEIPTS = 16,   /* too many of its messages wait for their acknowledgement */
+    PAUSE_HOLD = 32,       /* the subscriber that it feeds is far behind (flow/hold) */
 };
 
 struct conn;
@@ -69,6 +70,7 @@ struct conn {
     uint32_t packet_bytes_max; /* the client's Maximum Packet Size */
     uint32_t rate_tokens;      /* PUBLISH packets that may still come before limits.max_publish_rate acts */
     uint32_t receipt_count, puback_count; /* acknowledgements owed; those that are PUBACKs */
+    uint32_t held_count;                  /* those that a slow subscriber keeps back */
     uint64_t rate_at_ms;
     uint8_t state;    /* enum conn_state */
     uint8_t paused;   /* enum conn_pause bits */

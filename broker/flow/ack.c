@@ -49,6 +49,7 @@ bool ack_from_client(struct conn *conn, const struct mqtt_frame *frame)
         answer_pubrec(b, conn, ack.packet_id, outcome.error == 0);
     }
     if (outcome.error == 0) {
+        session->stalled = false;
         broker_metric(b, METRIC_QUEUED, command.type == COMMAND_RECEIVED ? 0 : -1);
         broker_metric(b, METRIC_QUEUED_BYTES, (int64_t)(session->queue->bytes - bytes_before));
         if (outcome.share_settled) {

@@ -186,6 +186,7 @@ static enum mqtt_reason claim(struct broker *b, const struct mqtt_connect *c, st
     struct session *earlier = group_find(group, c->client_id, hash);
     struct command command = {.type = COMMAND_CLAIM, .wall_ms = b->shard->wall_ms};
 
+    *out = (struct outcome){0}; /* the caller settles what has ended, whatever the answer */
     if (earlier && earlier->front) {
         broker_metric(b, METRIC_TAKEOVERS, 1);
         goodbye(earlier->front, MQTT_SESSION_TAKEN_OVER, NULL);

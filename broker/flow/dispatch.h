@@ -9,7 +9,7 @@ enum mail_kind {
     MAIL_CONN,             /* [ptr conn] a connection moves to the home of its client id */
     MAIL_PUBLISH,          /* [ptr message, n publish flags, ptr2 receipt] deliver to the sessions here */
     MAIL_PUBLISH_DONE,     /* [n] that many mails with a receipt have been handled */
-    MAIL_RECEIPT_HOLD,     /* [ptr receipt] one more has to settle it */
+    MAIL_RECEIPT_HOLD,     /* [ptr receipt; n: and is far behind] one more has to settle it */
     MAIL_RECEIPT_SETTLE,   /* [ptr receipt] one less */
     MAIL_RECEIPT_REASON,   /* [ptr receipt, n] acknowledge it with this reason code */
     MAIL_ROUTE,            /* [ptr route_request] to the control shard */

@@ -18,6 +18,7 @@ struct receipt {
     uint16_t packet_id;
     uint8_t type;   /* MQTT_PUBACK or MQTT_PUBREC */
     uint8_t reason;
+    bool held;      /* counted in conn.held_count */
 };
 
 /* An acknowledgement that is being decided; the receipt is made only if somebody must be waited for. */
@@ -34,8 +35,12 @@ struct receipt_open {
 struct receipt *receipt_wait(struct broker *b, struct receipt_open *open);
 /* The same, and it is the next mail with a receipt to this shard that is to be answered. */
 struct receipt *receipt_wait_shard(struct broker *b, struct receipt_open *open, unsigned shard);
+/* That mail, the last one that was announced, could not be sent. */
+void receipt_unwait_shard(struct broker *b, struct receipt_open *open, unsigned shard);
 /* Everybody who must be waited for is known: acknowledge now or when they have answered. */
 void receipt_close(struct broker *b, struct receipt_open *open, enum mqtt_reason reason);
+/* One more has to answer, and it is far behind: its publisher's connection is not read until then. */
+void receipt_hold(struct receipt *receipt);
 /* One has answered. */
 void receipt_settle(struct broker *b, struct receipt *receipt);
 /* A shard has handled `count` mails with receipts. */
@@ -51,6 +56,9 @@ struct receipt_ref {
 };
 /* Settle it, by mail if it is another shard's. */
 void receipt_answer(struct broker *b, struct receipt_ref ref);
+/* Before it is settled: it is to be acknowledged with this reason. RECEIPT_NO_MEMORY: not at all if the client cannot be told. */
+#define RECEIPT_NO_MEMORY MQTT_IMPLEMENTATION_SPECIFIC_ERROR
+void receipt_reason(struct broker *b, struct receipt_ref ref, enum mqtt_reason reason);
 
 /* ---- hold.c: back pressure from a slow subscriber to the publisher that feeds it ---- */
 

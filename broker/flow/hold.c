@@ -1,21 +1,27 @@
-/* Back pressure. When a message has one receiver and that one is far behind, its publisher's acknowledgement waits until the receiver
- * has caught up, so that a publisher with a bounded window slows down to the pace of its subscriber instead of overflowing the queue.
- * Others are not touched: a message with several receivers is never held, and no hold lasts longer than limits.backpressure. */
+/* Back pressure. When a message has one receiver and that one is far behind, its publisher's acknowledgement waits until the receiver has caught
+ * up, and nothing more is read from the publisher: it slows down to the pace of its subscriber instead of overflowing the queue. What
+ * it may have on the way then, mqtt.receive_maximum, fits into the rest of the queue.
+ * Others are hardly touched: a message with several receivers is never held, no hold lasts longer than limits.backpressure, and a receiver
+ * that let one run out holds nobody until it acknowledges something again. */
 #include <stdlib.h>
 
 #include "broker/flow/flow.h"
 
+/* Parts of limits.max_queued_messages: above the one a receiver is far behind, below the other it has caught up. */
+#define HOLD_PART 4
+#define RELEASE_PART 8
+
 struct hold {
     struct list in_broker;
-    uint64_t session; /* uid */
+    struct session *holder; /* alive: hold_release is called before it ends */
     uint64_t until_ms;
     struct receipt_ref ref;
 };
 
 bool hold_wanted(const struct broker *b, const struct session *session)
 {
-    return session->front && b->config->limits.backpressure_ms > 0 &&
-           session_waiting(session) > b->config->limits.max_queued_messages / 2;
+    return session->front && !session->stalled && b->config->limits.backpressure_ms > 0 &&
+           session_waiting(session) > b->config->limits.max_queued_messages / HOLD_PART;
 }
 
 void hold_add(struct broker *b, struct session *session, struct receipt_ref ref)
@@ -25,28 +31,31 @@ void hold_add(struct broker *b, struct session *session, struct receipt_ref ref)
         receipt_answer(b, ref);
         return;
     }
-    hold->session = session->uid;
+    hold->holder = session;
     hold->until_ms = b->shard->now_ms + b->config->limits.backpressure_ms;
     hold->ref = ref;
     list_append(&b->holds, &hold->in_broker);
+    session->hold_count++;
 }
 
 static void let_go(struct broker *b, struct hold *hold)
 {
     list_remove(&hold->in_broker);
+    hold->holder->hold_count--;
     receipt_answer(b, hold->ref);
     free(hold);
 }
 
 void hold_release(struct broker *b, const struct session *session)
 {
-    if (list_empty(&b->holds) || hold_wanted(b, session)) {
+    if (session->hold_count == 0 ||
+        (session->front && session_waiting(session) > b->config->limits.max_queued_messages / RELEASE_PART)) {
         return;
     }
     for (struct list *at = b->holds.next, *next; at != &b->holds; at = next) {
         struct hold *hold = CONTAINER_OF(at, struct hold, in_broker);
         next = at->next;
-        if (hold->session == session->uid) {
+        if (hold->holder == session) {
             let_go(b, hold);
         }
     }
@@ -59,6 +68,7 @@ void hold_run(struct broker *b)
         if (hold->until_ms > b->shard->now_ms && !b->stopping) {
             return; /* the oldest is in front, all last equally long */
         }
+        hold->holder->stalled = true;
         let_go(b, hold);
     }
 }

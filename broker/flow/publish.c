@@ -137,6 +137,7 @@ struct local_fate {
     unsigned matched;     /* sessions that were to have it */
     struct session *slow; /* the one receiver, if it is the only one and far behind */
     bool full;            /* the one receiver's queue is full: it did not take it */
+    bool no_memory;       /* somebody did not get it for lack of memory */
 };
 
 /* Hand a message to the matching sessions at home here. */
@@ -147,6 +148,7 @@ static struct local_fate route_local(struct broker *b, struct publication *pub)
 
     if (!m) {
         broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+        fate.no_memory = true;
         return fate;
     }
     for (uint32_t i = 0; i < m->count; i++) {
@@ -164,6 +166,7 @@ static struct local_fate route_local(struct broker *b, struct publication *pub)
         }
         fate.matched++;
         int rc = deliver(b, session, pub, &how);
+        fate.no_memory |= rc == -ENOMEM;
         if (m->count == 1 && how.qos > 0 && pub->qos > 0) {
             fate.full = rc == -ENOBUFS;
             fate.slow = rc == 0 && hold_wanted(b, session) ? session : NULL;
@@ -186,7 +189,7 @@ static enum mqtt_reason retain_here(struct broker *b, struct publication *pub)
         broker_metric(b, METRIC_DROPPED_RETAIN_QUOTA, 1);
         log_event(LOG_WARN, "retained_refused", {"topic", LOG_SLICE(pub->topic)},
                   {"reason", LOG_STR(outcome.error == -EDQUOT ? "limits.max_retained_messages or _bytes" : "no memory")});
-        return MQTT_QUOTA_EXCEEDED;
+        return outcome.error == -EDQUOT ? MQTT_QUOTA_EXCEEDED : RECEIPT_NO_MEMORY;
     }
     return MQTT_SUCCESS;
 }
@@ -217,6 +220,7 @@ static void mail_publication(struct broker *b, struct publication *pub, struct r
         message_unref(message);
         broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
         if (open) {
+            receipt_unwait_shard(b, open, shard);
             open->failed = true;
         }
     }
@@ -250,8 +254,9 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
                          (shards >> shard & 1 ? PUBLISH_DELIVER : 0u) | (pub->retain && shard == home ? PUBLISH_RETAIN : 0u) |
                              (sole ? PUBLISH_SOLE : 0u));
     }
-    if (pub->retain && home == self && retain_here(b, pub) != MQTT_SUCCESS && open) {
-        open->reason = MQTT_QUOTA_EXCEEDED;
+    enum mqtt_reason retained = pub->retain && home == self ? retain_here(b, pub) : MQTT_SUCCESS;
+    if (retained != MQTT_SUCCESS && open) {
+        open->reason = (uint8_t)retained;
     }
     if (shards >> self & 1) {
         struct local_fate fate = route_local(b, pub);
@@ -259,21 +264,23 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
         if (sole && open && fate.full) {
             open->reason = MQTT_QUOTA_EXCEEDED;
         }
+        if (open && fate.no_memory) {
+            open->reason = RECEIPT_NO_MEMORY;
+        }
         struct receipt *r = sole && open && fate.slow ? receipt_wait(b, open) : NULL;
         if (r) {
+            receipt_hold(r);
             hold_add(b, fate.slow, (struct receipt_ref){r, self});
         }
     }
     return matched;
 }
 
-/* The publisher is to be told that there was no room. */
-static void answer_full(struct broker *b, const struct mail *mail)
+/* The publisher is to be told that somebody did not get it. */
+static void answer_reason(struct broker *b, const struct mail *mail, enum mqtt_reason reason)
 {
-    struct mail reason = {.kind = MAIL_RECEIPT_REASON, .ptr = mail->ptr2, .n = MQTT_QUOTA_EXCEEDED};
-
-    if (mail->n & PUBLISH_RECEIPT) {
-        shard_post(b->shard, mail->from, &reason);
+    if (reason != MQTT_SUCCESS && mail->n & PUBLISH_RECEIPT) {
+        receipt_reason(b, (struct receipt_ref){mail->ptr2, mail->from}, reason);
     }
 }
 
@@ -284,16 +291,19 @@ void publish_from_shard(struct broker *b, const struct mail *mail)
 
     publication_of_message(&pub, message);
     deliver_begin(b);
-    if (mail->n & PUBLISH_RETAIN && retain_here(b, &pub) != MQTT_SUCCESS) {
-        answer_full(b, mail);
+    if (mail->n & PUBLISH_RETAIN) {
+        answer_reason(b, mail, retain_here(b, &pub));
     }
     if (mail->n & PUBLISH_DELIVER) {
         struct local_fate fate = route_local(b, &pub);
         if (fate.full && mail->n & PUBLISH_SOLE) {
-            answer_full(b, mail);
+            answer_reason(b, mail, MQTT_QUOTA_EXCEEDED);
+        }
+        if (fate.no_memory) {
+            answer_reason(b, mail, RECEIPT_NO_MEMORY);
         }
         if (fate.slow && mail->n & PUBLISH_SOLE && mail->n & PUBLISH_RECEIPT) {
-            struct mail hold = {.kind = MAIL_RECEIPT_HOLD, .ptr = mail->ptr2};
+            struct mail hold = {.kind = MAIL_RECEIPT_HOLD, .ptr = mail->ptr2, .n = 1};
             if (shard_post(b->shard, mail->from, &hold) == 0) {
                 hold_add(b, fate.slow, (struct receipt_ref){mail->ptr2, mail->from});
             }
@@ -367,6 +377,11 @@ static void publish_acknowledged(struct broker *b, struct conn *conn, const stru
     if (open.receipt) { /* what it waited for will answer; the client is sent away without an acknowledgement */
         open.receipt->waiting--;
     }
+    if (p->qos == 2) { /* it is to come again, and not to be taken for a repetition */
+        struct command command = {.type = COMMAND_QOS2_RELEASE, .session = conn->session, .packet_id = p->packet_id};
+        struct outcome outcome;
+        broker_apply(b, &command, &outcome);
+    }
     goodbye(conn, MQTT_SERVER_BUSY, "out of memory");
 }
 
@@ -409,7 +424,9 @@ bool publish_from_client(struct conn *conn, const struct mqtt_frame *frame)
         goodbye(conn, reason, "payload is not UTF-8");
         return false;
     }
-    count_rate(b, conn);
+    if (conn->state == CONN_OPEN) {
+        count_rate(b, conn);
+    }
     if (mail_congested(b->shard->office, b->shard->index) && conn->state == CONN_OPEN && list_empty(&conn->in_ready)) {
         conn_pause(conn, PAUSE_CONGESTION);
         list_append(&b->congested, &conn->in_ready);

@@ -7,22 +7,36 @@
 
 #define FIFO_START 64u
 
-static void acknowledge(struct broker *b, struct conn *conn, uint8_t type, uint16_t packet_id, uint8_t reason)
+/* A refused message leaves no trace [MQTT-4.3.3-9]: when it comes again it is a new one. */
+static void forget_qos2(struct broker *b, struct conn *conn, uint8_t type, uint16_t packet_id)
 {
-    struct buf *out = conn_out(conn);
+    if (type == MQTT_PUBREC) {
+        struct command command = {.type = COMMAND_QOS2_RELEASE, .session = conn->session, .packet_id = packet_id};
+        struct outcome outcome;
+        broker_apply(b, &command, &outcome);
+    }
+}
 
+/* Returns false when the client was sent away instead: 3.x has no word for a message that was not taken, and it is to send it again. */
+static bool acknowledge(struct broker *b, struct conn *conn, uint8_t type, uint16_t packet_id, uint8_t reason)
+{
+    if (reason == RECEIPT_NO_MEMORY && conn->version != MQTT_V5) {
+        forget_qos2(b, conn, type, packet_id);
+        goodbye(conn, MQTT_SERVER_BUSY, "out of memory");
+        return false;
+    }
+    struct buf *out = conn_out(conn);
     if (reason == MQTT_SUCCESS || conn->version != MQTT_V5) {
         mqtt_ack_encode_plain(out, type, packet_id);
     } else {
         struct mqtt_ack ack = {.packet_id = packet_id, .reason = reason};
         mqtt_ack_encode(out, type, conn->version, &ack);
-        if (type == MQTT_PUBREC && reason >= 0x80) { /* a refused message leaves no trace [MQTT-4.3.3-9] */
-            struct command command = {.type = COMMAND_QOS2_RELEASE, .session = conn->session, .packet_id = packet_id};
-            struct outcome outcome;
-            broker_apply(b, &command, &outcome);
+        if (reason >= 0x80) {
+            forget_qos2(b, conn, type, packet_id);
         }
     }
     broker_metric(b, METRIC_PACKETS_SENT, 1);
+    return true;
 }
 
 struct receipt *receipt_wait(struct broker *b, struct receipt_open *open)
@@ -46,6 +60,15 @@ struct receipt *receipt_wait(struct broker *b, struct receipt_open *open)
     }
     open->receipt->waiting++;
     return open->receipt;
+}
+
+void receipt_hold(struct receipt *r)
+{
+    if (r->conn && !r->held) {
+        r->held = true;
+        r->conn->held_count++;
+        conn_pause(r->conn, PAUSE_HOLD);
+    }
 }
 
 static int fifo_push(struct receipt_fifo *fifo, struct receipt *r)
@@ -99,6 +122,16 @@ struct receipt *receipt_wait_shard(struct broker *b, struct receipt_open *open, 
     return r;
 }
 
+void receipt_unwait_shard(struct broker *b, struct receipt_open *open, unsigned shard)
+{
+    struct receipt_fifo *fifo = &b->receipts[shard];
+
+    assert(fifo->head != fifo->tail);
+    assert(fifo->ring[(fifo->tail - 1) & fifo->mask] == open->receipt);
+    fifo->tail--;
+    open->receipt->waiting--;
+}
+
 /* Acknowledge from the front of the queue as far as everything is settled. */
 static void send_settled(struct broker *b, struct conn *conn)
 {
@@ -107,12 +140,18 @@ static void send_settled(struct broker *b, struct conn *conn)
         if (r->waiting > 0) {
             break;
         }
-        acknowledge(b, conn, r->type, r->packet_id, r->reason);
+        if (!acknowledge(b, conn, r->type, r->packet_id, r->reason)) {
+            return; /* and with the client its receipts */
+        }
         metric_observe(b->shard->metrics, METRIC_HISTOGRAM_PUBLISH_ACK, b->shard->now_ns - r->started_ns);
         list_remove(&r->in_conn);
         conn->receipt_count--;
         conn->puback_count -= r->type == MQTT_PUBACK;
+        conn->held_count -= r->held;
         receipt_free(r);
+    }
+    if (conn->held_count == 0) {
+        conn_resume(conn, PAUSE_HOLD);
     }
     if (conn->receipt_count < b->config->mqtt.receive_maximum) {
         conn_resume(conn, PAUSE_RECEIPTS);
@@ -129,6 +168,8 @@ void receipt_close(struct broker *b, struct receipt_open *open, enum mqtt_reason
             return;
         }
         if (!receipt_wait(b, open)) { /* it must stand in line */
+            forget_qos2(b, conn, open->type, open->packet_id);
+            goodbye(conn, MQTT_SERVER_BUSY, "out of memory");
             return;
         }
         open->receipt->waiting--;
@@ -176,7 +217,7 @@ void receipt_orphan(struct conn *conn)
             receipt_free(r);
         }
     }
-    conn->receipt_count = conn->puback_count = 0;
+    conn->receipt_count = conn->puback_count = conn->held_count = 0;
 }
 
 void receipt_answer(struct broker *b, struct receipt_ref ref)
@@ -189,5 +230,18 @@ void receipt_answer(struct broker *b, struct receipt_ref ref)
         return;
     }
     struct mail mail = {.kind = MAIL_RECEIPT_SETTLE, .ptr = ref.receipt};
+    shard_post(b->shard, ref.from, &mail);
+}
+
+void receipt_reason(struct broker *b, struct receipt_ref ref, enum mqtt_reason reason)
+{
+    if (!ref.receipt) {
+        return;
+    }
+    if (ref.from == b->shard->index) {
+        ref.receipt->reason = (uint8_t)reason;
+        return;
+    }
+    struct mail mail = {.kind = MAIL_RECEIPT_REASON, .ptr = ref.receipt, .n = (uint32_t)reason};
     shard_post(b->shard, ref.from, &mail);
 }

@@ -68,14 +68,16 @@ static struct session_share *find_member(struct broker *b, uint64_t share, uint6
     return map_find(&b->share_subscriptions, member_hash(share, session), is_member, &key);
 }
 
+/* What does not go out for lack of memory is lost: a message here has been taken over from a member that could not finish it. */
 static void tell_home(struct broker *b, struct mail *mail, uint64_t share)
 {
     mail->a = share;
     if (home_of(b, share) == b->shard->index) {
         mail->from = (uint16_t)b->shard->index;
         share_mail(b, mail);
-    } else {
-        shard_post(b->shard, home_of(b, share), mail);
+    } else if (shard_post(b->shard, home_of(b, share), mail) != 0 && mail->kind == MAIL_SHARE_PUBLISH) {
+        message_unref(mail->ptr);
+        broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
     }
 }
 
@@ -221,6 +223,16 @@ void share_settled(struct broker *b, struct session *session, uint64_t share)
     b->share_settled.count++;
 }
 
+/* Memory was out: the publisher is not to be told that all is well. */
+static void refuse(struct broker *b, const struct handing *h)
+{
+    broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+    if (h->open) {
+        h->open->reason = RECEIPT_NO_MEMORY;
+    }
+    receipt_reason(b, h->ref, RECEIPT_NO_MEMORY);
+}
+
 /* The member that was picked is at home here. */
 static void deliver_member(struct broker *b, uint64_t session_uid, struct publication *pub, const struct handing *h)
 {
@@ -231,6 +243,8 @@ static void deliver_member(struct broker *b, uint64_t session_uid, struct public
         if (message) {
             struct mail mail = {.kind = MAIL_SHARE_PUBLISH, .ptr = message_ref(message), .b = session_uid};
             tell_home(b, &mail, h->share);
+        } else {
+            refuse(b, h);
         }
         receipt_answer(b, h->ref);
         return;
@@ -248,8 +262,12 @@ static void deliver_member(struct broker *b, uint64_t session_uid, struct public
         .qos = qos,
         .retain = pub->retain && share->options.retain_as_published,
     };
-    bool taken = deliver(b, session, pub, &how) == 0;
+    int rc = ids.failed ? -ENOMEM : deliver(b, session, pub, &how);
+    bool taken = rc == 0;
     buf_deinit(&ids);
+    if (rc == -ENOMEM) {
+        refuse(b, h);
+    }
     if (!taken && qos > 0) {
         share_settled(b, session, h->share);
     }
@@ -309,7 +327,10 @@ static void dispatch(struct broker *b, struct publication *pub, struct handing *
         if (qos > 0) {
             share_group_settle(group, session, 1);
         }
-        broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+        if (h->open && mail.ptr2) {
+            h->open->receipt->waiting--;
+        }
+        refuse(b, h);
         receipt_answer(b, h->ref);
     }
 }
@@ -329,6 +350,9 @@ void share_publish(struct broker *b, const struct route_share *share, struct pub
     }
     if (!message || (open && !mail.ptr2) || shard_post(b->shard, share->home, &mail) != 0) {
         broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+        if (mail.ptr2) {
+            receipt_unwait_shard(b, open, share->home);
+        }
         if (open) {
             open->failed = true;
         }

@@ -1,7 +1,10 @@
-/* route_table.c -- one open-addressing index of atomic pointers for each kind of entry: exact filters by hash, tree nodes by edge.
+/* route_table.c -- one open-addressing index of atomic pointers for each kind of entry: exact filters by hash, tree nodes by
+ * edge.
  *
- * The writer puts an entry into a free slot with a release store; readers probe with acquire loads until they meet an empty slot. A removed entry
- * leaves a tombstone. When half the slots are used or dead the writer builds a new index and retires the old one whole. */
+ * The writer puts an entry into a free slot with a release store; readers probe with acquire loads until they meet an empty slot.
+ * Entries never move within an index. A removed one leaves a tombstone, unless the next slot is empty: else one filter that comes
+ * and goes would lengthen its own probes without end. When half the slots are used or dead, or nearly all are empty, the writer
+ * builds a new index and retires the old one whole. */
 #include "broker/topic/route_table.h"
 
 #include <assert.h>
@@ -60,27 +63,30 @@ static struct index *index_new(uint32_t slots)
     return x;
 }
 
+static bool is_free(const struct entry *e)
+{
+    return !e || e == &dead;
+}
+
 static void index_put(struct index *x, struct entry *e)
 {
     uint32_t i = (uint32_t)e->hash & x->mask;
+    struct entry *there;
 
-    while (atomic_load_explicit(&x->slots[i], memory_order_relaxed)) {
+    while (!is_free(there = atomic_load_explicit(&x->slots[i], memory_order_relaxed))) {
         i = (i + 1) & x->mask;
     }
     atomic_store_explicit(&x->slots[i], e, memory_order_release);
-    x->used++;
+    x->used += !there;
     x->live++;
 }
 
-/* Make sure that one more fits. Only the writer. */
-static int index_reserve(struct route_table *t, _Atomic(struct index *) *where)
+/* Put what lives into a new index, so large that as many again can be added before the next time. Only the writer. */
+static int index_rebuild(struct route_table *t, _Atomic(struct index *) *where)
 {
     struct index *x = atomic_load_explicit(where, memory_order_relaxed);
+    uint32_t slots = INDEX_START;
 
-    if ((x->used + 1) * 2 <= x->mask + 1) {
-        return 0;
-    }
-    uint32_t slots = INDEX_START; /* as many again can be added before the next time */
     while (slots / 4 < x->live + 1) {
         slots *= 2;
     }
@@ -90,7 +96,7 @@ static int index_reserve(struct route_table *t, _Atomic(struct index *) *where)
     }
     for (uint32_t i = 0; i <= x->mask; i++) {
         struct entry *e = atomic_load_explicit(&x->slots[i], memory_order_relaxed);
-        if (e && e != &dead) {
+        if (!is_free(e)) {
             index_put(next, e);
         }
     }
@@ -99,8 +105,16 @@ static int index_reserve(struct route_table *t, _Atomic(struct index *) *where)
     return 0;
 }
 
-static void index_remove(struct index *x, const struct entry *e)
+/* Make sure that one more fits. */
+static int index_reserve(struct route_table *t, _Atomic(struct index *) *where)
 {
+    const struct index *x = atomic_load_explicit(where, memory_order_relaxed);
+    return (x->used + 1) * 2 <= x->mask + 1 ? 0 : index_rebuild(t, where);
+}
+
+static void index_remove(struct route_table *t, _Atomic(struct index *) *where, const struct entry *e)
+{
+    struct index *x = atomic_load_explicit(where, memory_order_relaxed);
     uint32_t i = (uint32_t)e->hash & x->mask;
 
     while (atomic_load_explicit(&x->slots[i], memory_order_relaxed) != e) {
@@ -108,6 +122,15 @@ static void index_remove(struct index *x, const struct entry *e)
     }
     atomic_store_explicit(&x->slots[i], &dead, memory_order_release);
     x->live--;
+    if (!atomic_load_explicit(&x->slots[(i + 1) & x->mask], memory_order_relaxed)) { /* nothing lies behind it */
+        for (; atomic_load_explicit(&x->slots[i], memory_order_relaxed) == &dead; i = (i - 1) & x->mask) {
+            atomic_store_explicit(&x->slots[i], NULL, memory_order_release);
+            x->used--;
+        }
+    }
+    if (x->mask >= INDEX_START && x->live < x->mask / 32) {
+        (void)index_rebuild(t, where); /* without memory it stays large */
+    }
 }
 
 /* The entry of this hash; with a parent, that of this edge. */
@@ -173,7 +196,7 @@ static void index_free(struct index *x)
 {
     for (uint32_t i = 0; i <= x->mask; i++) {
         struct entry *e = atomic_load(&x->slots[i]);
-        if (e && e != &dead) {
+        if (!is_free(e)) {
             for (struct share_entry *share = atomic_load(&e->shares), *next; share; share = next) {
                 next = atomic_load(&share->next);
                 free(share);
@@ -213,7 +236,7 @@ static void prune(struct route_table *t, struct entry *e)
 
     while (e != t->root && e->children == 0 && !in_use(e)) {
         struct entry *parent = e->parent;
-        index_remove(atomic_load_explicit(node ? &t->nodes : &t->exact, memory_order_relaxed), e);
+        index_remove(t, node ? &t->nodes : &t->exact, e);
         grace_retire(&t->grace, &e->item);
         if (!parent) {
             return;

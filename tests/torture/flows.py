@@ -70,12 +70,12 @@ def connect_311(s):
     s.client(4).open(will=Will("w/311", b"gone", qos=2), user="u", password=b"p").disconnect()
 
 
-PROPERTIES = {"session_expiry_interval": 100, "receive_maximum": 10, "topic_alias_maximum": 5, "user_property":
+PROPERTIES = {"session_expiry": 100, "receive_max": 10, "topic_alias_max": 5, "user_property":
               [("k", "v")], "maximum_packet_size": 100000}
 
 
 def connect_5(s):
-    will = Will("w/5", b"gone", qos=1, retain=False, props={"will_delay_interval": 1, "message_expiry_interval": 9,
+    will = Will("w/5", b"gone", qos=1, retain=False, props={"will_delay": 1, "message_expiry": 9,
                                                            "content_type": "t", "user_property": [("a", "b")]})
     s.memory_fails()
     s.client().open(props=PROPERTIES, will=will).disconnect()
@@ -88,17 +88,17 @@ def connect_assigned(s):
 
 def takeover(s):
     old, new = s.client(name="same"), s.client(name="same")
-    old.open(props={"session_expiry_interval": 60}, will=Will(s.topic("will"), b"gone", qos=1))
+    old.open(props={"session_expiry": 60}, will=Will(s.topic("will"), b"gone", qos=1))
     old.subscribe(s.topic("#"), qos=1)
     s.memory_fails()
-    new.open(clean=False, props={"session_expiry_interval": 60})
+    new.open(clean=False, props={"session_expiry": 60})
     old.expect_closed()
     new.ping()
 
 
 def takeover_clean(s):
     old, new = s.client(name="same"), s.client(name="same")
-    old.open(props={"session_expiry_interval": 60}, will=Will(s.topic("will"), b"gone", qos=1))
+    old.open(props={"session_expiry": 60}, will=Will(s.topic("will"), b"gone", qos=1))
     old.subscribe([s.topic("#"), s.topic("a"), "$share/g/" + s.topic("b")], qos=1)
     s.memory_fails()
     new.open(clean=True)
@@ -143,7 +143,7 @@ def subscribe_plain(s):
 
 
 def subscribe_wildcard(s):
-    subscribe_with(s, [s.topic("+/b"), s.topic("#"), s.topic("+")], props={"subscription_identifier": 300})
+    subscribe_with(s, [s.topic("+/b"), s.topic("#"), s.topic("+")], props={"subscription_id": [300]})
 
 
 def subscribe_shared(s):
@@ -246,7 +246,7 @@ def share_handed_on(s):
 
 def received_2(s):
     """A client that answers a QoS 2 message at its leisure, and one that refuses it."""
-    sub, pub = s.client(name="sub").open(props={"receive_maximum": 2}), s.client(name="pub").open()
+    sub, pub = s.client(name="sub").open(props={"receive_max": 2}), s.client(name="pub").open()
     sub.subscribe(s.topic("#"), qos=2)
     for i in range(4):
         pub.publish(s.topic("a"), b"%d" % i, qos=2)
@@ -296,7 +296,7 @@ retained_replay.quick_most = 40
 
 
 def resume(s):
-    props = {"session_expiry_interval": 100, "receive_maximum": 3}
+    props = {"session_expiry": 100, "receive_max": 3}
     sub, pub = s.client(name="sub").open(props=props), s.client(name="pub").open()
     sub.subscribe([s.topic("#"), "$share/g/" + s.topic("#")], qos=2)
     sub.disconnect()
@@ -322,10 +322,10 @@ def resume(s):
 
 
 def disconnect_changes_expiry(s):
-    c = s.client().open(props={"session_expiry_interval": 100})
+    c = s.client().open(props={"session_expiry": 100})
     c.subscribe([s.topic("a"), s.topic("+/b"), "$share/g/" + s.topic("a")], qos=1)
     s.memory_fails()
-    c.disconnect(0, {"session_expiry_interval": 0})
+    c.disconnect(0, {"session_expiry": 0})
 
 
 def expiry(s):
@@ -333,8 +333,8 @@ def expiry(s):
     watcher = s.client(name="watcher").open()
     watcher.subscribe(s.topic("will"), qos=1)
     for i in range(3):
-        c = s.client(name="e%d" % i).open(props={"session_expiry_interval": 1}, will=Will(
-            s.topic("will"), b"gone", qos=1, props={"will_delay_interval": 1}))
+        c = s.client(name="e%d" % i).open(props={"session_expiry": 1}, will=Will(
+            s.topic("will"), b"gone", qos=1, props={"will_delay": 1}))
         c.subscribe([s.topic("a"), s.topic("+/%d" % i), "$share/g/" + s.topic("a")], qos=1)
         c.close()
     s.memory_fails()

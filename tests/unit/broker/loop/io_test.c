@@ -271,12 +271,12 @@ static void case_reset(struct io *io)
     /* Receiving: what the peer said last comes before the failure. */
     peer = pair(io, &e, false);
     size_t poured = 0;
-    pour(peer, &poured, 10);
+    pour(peer, &poured, 150000); /* more than is received at a time */
     close(peer);
     io_stream_send(io, &e.s, "lost", 4);
     io_stream_recv_start(io, &e.s);
     until(io, &e.ended, 1);
-    CHECK_CASE(backend_name, e.bytes == 10 && e.sent == 0);
+    CHECK_CASE(backend_name, poured > 65536 && e.bytes == poured && e.sent == 0);
     finish(&e, -1);
 
     /* Ended with 0 before: a failed send is answered by sent. */
@@ -500,6 +500,35 @@ static void case_sleep(struct io *io)
     CHECK_CASE(backend_name, now_ms() - before < 1000);
 }
 
+/* A stream that does not receive lets the shard sleep, whatever its peer does. */
+static void case_sleep_beside_stopped(struct io *io)
+{
+    struct end e;
+    int peer = pair(io, &e, true);
+    size_t poured = 0;
+
+    e.stop_on = ON_RECEIVED;
+    io_stream_recv_start(io, &e.s);
+    pour(peer, &poured, 10);
+    until(io, &e.received, 1);
+    pour(peer, &poured, 20);
+    turn(io);
+    turn(io);
+    for (int dead = 0; dead < 2; dead++) {
+        unsigned sleeps = 0;
+        for (uint64_t until_ms = now_ms() + 50; now_ms() < until_ms; sleeps++) {
+            io_submit_wait(io, false, until_ms);
+            io_reap(io, 64);
+        }
+        CHECK_CASE(backend_name, sleeps < 10);
+        if (!dead) {
+            reset(peer);
+        }
+    }
+    CHECK_CASE(backend_name, e.ended == 0 || e.error != 0);
+    finish(&e, -1);
+}
+
 static void on_both(void (*run)(struct io *io), unsigned buffers)
 {
     static const enum io_backend backends[] = {IO_URING, IO_EPOLL};
@@ -542,6 +571,7 @@ ON_BOTH(accept_without_descriptors, 0)
 ON_BOTH(detach, 0)
 ON_BOTH(many, 64)
 ON_BOTH(sleep, 0)
+ON_BOTH(sleep_beside_stopped, 0)
 
 static void test_auto(void)
 {
@@ -556,4 +586,5 @@ UNIT_MAIN("broker/loop/io", {"echo", test_echo}, {"nothing sent before submit", 
           {"once", test_once}, {"close inside callbacks", test_close_inside_callbacks},
           {"close with a send pending", test_close_with_send_pending}, {"reset", test_reset}, {"accept", test_accept},
           {"accept without descriptors", test_accept_without_descriptors}, {"detach, io_close", test_detach},
-          {"many", test_many}, {"sleep and wake", test_sleep}, {"auto", test_auto})
+          {"many", test_many}, {"sleep and wake", test_sleep},
+          {"sleep beside a stopped stream", test_sleep_beside_stopped}, {"auto", test_auto})
