@@ -27,7 +27,7 @@ BENCH_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard bench/*.c))
 UNIT_SRC := $(wildcard tests/unit/*/*/*_test.c)
 UNIT := $(UNIT_SRC:%.c=$(B)/%)
 FUZZ := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
-TESTLIB_SRC := $(wildcard tests/lib/*.c)
+TESTLIB_SRC := $(filter-out tests/lib/failing_malloc.c,$(wildcard tests/lib/*.c))
 TESTLIB_OBJ := $(TESTLIB_SRC:%.c=$(B)/%.o)
 C_FILES := $(wildcard proto/*/*.[ch] storage/*.[ch] cluster/*.[ch] broker/*.[ch] broker/*/*.[ch] bench/*.[ch] \
 	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
@@ -42,6 +42,7 @@ help:
 	@echo 'make test-quick    the unit tests'
 	@echo 'make test-asan     the unit tests with address and undefined-behaviour sanitizers'
 	@echo 'make test-tsan     the unit tests of several threads with the thread sanitizer'
+	@echo 'make torture       each allocation of the running broker fails once, in every flow'
 	@echo 'make check         formatting, include rules, static analysis, reference in the README'
 	@echo 'make format        format all C files'
 	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (60)'
@@ -69,6 +70,11 @@ $(UNIT): $(B)/%: $(B)/%.o $(TESTLIB_OBJ) $(B)/tern.a
 
 $(FUZZ): $(B)/%: $(B)/%.o $(B)/tern.a
 	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(B)/tern.a $(LDLIBS)
+
+# Preloaded into the broker by tests/torture.
+$(B)/failing_malloc.so: tests/lib/failing_malloc.c
+	@mkdir -p $(dir $@)
+	$(CC) $(filter-out -fPIE,$(CFLAGS)) -fPIC -shared -o $@ $<
 
 units: $(UNIT)
 
@@ -98,6 +104,9 @@ test-asan:
 TSAN_ROOMS := tests/unit/broker/loop tests/unit/broker/topic tests/unit/broker/base tests/unit/broker/flow
 test-tsan:
 	@$(MAKE) --no-print-directory BUILD=tsan UNIT_SRC='$(wildcard $(TSAN_ROOMS:%=%/*_test.c))' test-quick
+
+torture: $(B)/tern $(B)/failing_malloc.so
+	@$(PYTHON) tests/torture/run.py --tern $(B)/tern
 
 check: check-format check-layers check-static check-readme
 	@echo '4 passed, 0 failed, 0 skipped'
@@ -135,7 +144,7 @@ install: $(B)/tern $(if $(BENCH_OBJ),$(B)/tern-bench)
 clean:
 	rm -rf build
 
-.PHONY: all help units fuzzers setup run test test-quick test-asan test-tsan check check-format format check-layers \
+.PHONY: all help units fuzzers setup run test test-quick torture test-asan test-tsan check check-format format check-layers \
 	check-static check-readme fuzz bench install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

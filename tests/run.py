@@ -52,6 +52,7 @@ STAGES = [
           why_not=io_uring_forbidden),
     Stage("conformance, epoll", CONFORMANCE + ["build/release/tern", "--backend", "epoll"]),
     Stage("conformance, epoll, asan", CONFORMANCE + ["build/asan/tern", "--backend", "epoll"]),
+    Stage("memory fails", ["make", "torture"]),
     Stage("real clients", [PYTHON, "tests/e2e/run.py", "--tern", "build/release/tern"], seconds=1200),
     Stage("fuzz", ["make", "-j2", "fuzz"], seconds=1800),
 ]

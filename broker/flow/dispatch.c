@@ -144,9 +144,10 @@ void dispatch_mail(struct shard *shard, const struct mail *mail)
         break;
     case MAIL_RECEIPT_HOLD:
         ((struct receipt *)mail->ptr)->waiting++;
-        if (mail->n) {
-            receipt_hold(mail->ptr);
-        }
+        receipt_hold(mail->ptr);
+        break;
+    case MAIL_RECEIPT_SLOW:
+        receipt_hold(mail->ptr);
         break;
     case MAIL_RECEIPT_SETTLE:
         receipt_settle(b, mail->ptr);

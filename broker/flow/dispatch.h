@@ -9,7 +9,8 @@ enum mail_kind {
     MAIL_CONN,             /* [ptr conn] a connection moves to the home of its client id */
     MAIL_PUBLISH,          /* [ptr message, n publish flags, ptr2 receipt] deliver to the sessions here */
     MAIL_PUBLISH_DONE,     /* [n] that many mails with a receipt have been handled */
-    MAIL_RECEIPT_HOLD,     /* [ptr receipt; n: and is far behind] one more has to settle it */
+    MAIL_RECEIPT_HOLD,     /* [ptr receipt] the sender will settle it too, and is far behind */
+    MAIL_RECEIPT_SLOW,     /* [ptr receipt] the sender, who will settle it, is far behind */
     MAIL_RECEIPT_SETTLE,   /* [ptr receipt] one less */
     MAIL_RECEIPT_REASON,   /* [ptr receipt, n] acknowledge it with this reason code */
     MAIL_ROUTE,            /* [ptr route_request] to the control shard */
@@ -18,7 +19,7 @@ enum mail_kind {
     MAIL_SHARE_JOINED,     /* [ptr share_request] and back */
     MAIL_SHARE_LEAVE,      /* [a share, b session] */
     MAIL_SHARE_PRESENCE,   /* [a share, b session, n window; c 1 online] */
-    MAIL_SHARE_PUBLISH,    /* [ptr message, a share, b session not to pick (0: any), n flags, ptr2 receipt] to the share's home */
+    MAIL_SHARE_PUBLISH,    /* [ptr message, a share, b session not to pick (0: any), ptr2 receipt] to the share's home */
     MAIL_SHARE_DELIVER,    /* [ptr message, a share, b session, c shard of the receipt, ptr2 receipt] to the member's home */
     MAIL_SHARE_SETTLED,    /* [a share, b session, n] the member has so many less outstanding */
     MAIL_RETAINED_BARRIER, /* [ptr replay] flush what was published before, to the homes of its topics */
@@ -30,7 +31,7 @@ enum mail_kind {
     MAIL_RETAINED_CLOSED,  /* [ptr replay] */
 };
 
-/* Flags of MAIL_PUBLISH and MAIL_SHARE_PUBLISH. */
+/* Flags of MAIL_PUBLISH. */
 enum publish_flags {
     PUBLISH_RECEIPT = 1, /* the sender waits for MAIL_PUBLISH_DONE */
     PUBLISH_DELIVER = 2, /* match it against the subscriptions here */

@@ -303,7 +303,7 @@ void publish_from_shard(struct broker *b, const struct mail *mail)
             answer_reason(b, mail, RECEIPT_NO_MEMORY);
         }
         if (fate.slow && mail->n & PUBLISH_SOLE && mail->n & PUBLISH_RECEIPT) {
-            struct mail hold = {.kind = MAIL_RECEIPT_HOLD, .ptr = mail->ptr2, .n = 1};
+            struct mail hold = {.kind = MAIL_RECEIPT_HOLD, .ptr = mail->ptr2};
             if (shard_post(b->shard, mail->from, &hold) == 0) {
                 hold_add(b, fate.slow, (struct receipt_ref){mail->ptr2, mail->from});
             }

@@ -17,13 +17,19 @@ static void forget_qos2(struct broker *b, struct conn *conn, uint8_t type, uint1
     }
 }
 
-/* Returns false when the client was sent away instead: 3.x has no word for a message that was not taken, and it is to send it again. */
-static bool acknowledge(struct broker *b, struct conn *conn, uint8_t type, uint16_t packet_id, uint8_t reason)
+/* The message was not taken and the client cannot be told: end the connection at the end of the turn, so that it sends it again. Not at once,
+ * for a receipt may be settled in the midst of work on this very session. */
+static void leave_unacknowledged(struct broker *b, struct conn *conn, uint8_t type, uint16_t packet_id)
+{
+    forget_qos2(b, conn, type, packet_id);
+    conn_out(conn)->failed = true;
+}
+
+static void acknowledge(struct broker *b, struct conn *conn, uint8_t type, uint16_t packet_id, uint8_t reason)
 {
     if (reason == RECEIPT_NO_MEMORY && conn->version != MQTT_V5) {
-        forget_qos2(b, conn, type, packet_id);
-        goodbye(conn, MQTT_SERVER_BUSY, "out of memory");
-        return false;
+        leave_unacknowledged(b, conn, type, packet_id); /* 3.x has no word for it */
+        return;
     }
     struct buf *out = conn_out(conn);
     if (reason == MQTT_SUCCESS || conn->version != MQTT_V5) {
@@ -36,7 +42,6 @@ static bool acknowledge(struct broker *b, struct conn *conn, uint8_t type, uint1
         }
     }
     broker_metric(b, METRIC_PACKETS_SENT, 1);
-    return true;
 }
 
 struct receipt *receipt_wait(struct broker *b, struct receipt_open *open)
@@ -140,9 +145,7 @@ static void send_settled(struct broker *b, struct conn *conn)
         if (r->waiting > 0) {
             break;
         }
-        if (!acknowledge(b, conn, r->type, r->packet_id, r->reason)) {
-            return; /* and with the client its receipts */
-        }
+        acknowledge(b, conn, r->type, r->packet_id, r->reason);
         metric_observe(b->shard->metrics, METRIC_HISTOGRAM_PUBLISH_ACK, b->shard->now_ns - r->started_ns);
         list_remove(&r->in_conn);
         conn->receipt_count--;
@@ -165,11 +168,11 @@ void receipt_close(struct broker *b, struct receipt_open *open, enum mqtt_reason
     if (!open->receipt) {
         if (list_empty(&conn->receipts)) { /* the common case: everything was done at once, nothing is waited for */
             acknowledge(b, conn, open->type, open->packet_id, (uint8_t)reason);
+            metric_observe(b->shard->metrics, METRIC_HISTOGRAM_PUBLISH_ACK, 0); /* within the turn */
             return;
         }
         if (!receipt_wait(b, open)) { /* it must stand in line */
-            forget_qos2(b, conn, open->type, open->packet_id);
-            goodbye(conn, MQTT_SERVER_BUSY, "out of memory");
+            leave_unacknowledged(b, conn, open->type, open->packet_id);
             return;
         }
         open->receipt->waiting--;

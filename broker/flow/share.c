@@ -233,6 +233,18 @@ static void refuse(struct broker *b, const struct handing *h)
     receipt_reason(b, h->ref, RECEIPT_NO_MEMORY);
 }
 
+/* The publisher is not to be read until this one has caught up. */
+static void tell_slow(struct broker *b, struct receipt_ref ref)
+{
+    struct mail mail = {.kind = MAIL_RECEIPT_SLOW, .ptr = ref.receipt};
+
+    if (ref.from == b->shard->index) {
+        receipt_hold(ref.receipt);
+    } else {
+        shard_post(b->shard, ref.from, &mail); /* before the settlement, by the same way */
+    }
+}
+
 /* The member that was picked is at home here. */
 static void deliver_member(struct broker *b, uint64_t session_uid, struct publication *pub, const struct handing *h)
 {
@@ -276,6 +288,7 @@ static void deliver_member(struct broker *b, uint64_t session_uid, struct public
         ref = (struct receipt_ref){receipt_wait(b, h->open), b->shard->index};
     }
     if (ref.receipt && taken && hold_wanted(b, session)) {
+        tell_slow(b, ref);
         hold_add(b, session, ref);
     } else {
         receipt_answer(b, ref);
@@ -345,13 +358,12 @@ void share_publish(struct broker *b, const struct route_share *share, struct pub
     struct message *message = publication_message(pub);
     struct mail mail = {.kind = MAIL_SHARE_PUBLISH, .ptr = message, .a = share->id};
     if (message && open) {
-        mail.ptr2 = receipt_wait_shard(b, open, share->home);
-        mail.n = PUBLISH_RECEIPT;
+        mail.ptr2 = receipt_wait(b, open); /* settled once, by whoever has the message in the end */
     }
     if (!message || (open && !mail.ptr2) || shard_post(b->shard, share->home, &mail) != 0) {
         broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
         if (mail.ptr2) {
-            receipt_unwait_shard(b, open, share->home);
+            open->receipt->waiting--;
         }
         if (open) {
             open->failed = true;
@@ -369,14 +381,7 @@ static void published(struct broker *b, const struct mail *mail)
     struct handing h = {.share = mail->a, .except = mail->b};
 
     publication_of_message(&pub, message);
-    if (mail->n & PUBLISH_RECEIPT) {
-        /* Until a member has it: one more settlement, told before this mail itself is reported as handled. */
-        struct mail hold = {.kind = MAIL_RECEIPT_HOLD, .ptr = mail->ptr2};
-        if (shard_post(b->shard, mail->from, &hold) == 0) {
-            h.ref = (struct receipt_ref){mail->ptr2, mail->from};
-        }
-        b->settled[mail->from]++;
-    }
+    h.ref = (struct receipt_ref){mail->ptr2, mail->from};
     deliver_begin(b);
     dispatch(b, &pub, &h);
     message_unref(message);

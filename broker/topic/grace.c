@@ -74,7 +74,8 @@ void grace_awake(struct grace *g, unsigned reader)
     uint64_t seen = atomic_load_explicit(&g->epoch, memory_order_acquire);
 
     atomic_store_explicit(&g->readers[reader].seen, seen, memory_order_release);
-    /* Both sides change the epoch, so one comes first. A retirement before this: the reader sees that the item is gone. One after it:
-     * the writer sees that the reader is awake. A mere load here could come before the store, and neither might see the other. */
+    /* Both sides change the epoch, so one comes first. A retirement before this: the reader sees that the item is gone.
+     * One after it: the writer sees that the reader is awake. A mere load here could come before the store, and neither
+     * might see the other. */
     atomic_fetch_add_explicit(&g->epoch, 1, memory_order_acq_rel);
 }

@@ -1,8 +1,9 @@
 /* grace.h -- when memory that readers without locks may still see can be freed (QSBR: McKenney and Slingwine 1998).
  *
- * The one writer takes an object out of the structure and retires it. Each reader says once a turn that it holds no pointer (quiescent), and when it
- * will not look for a while (asleep). What was retired before the oldest such word of all awake readers, nobody can see any more. Reading itself
- * costs nothing. Retire and reclaim: the writer's thread. The others: the reader's. */
+ * The one writer takes an object out of the structure and retires it. Each reader says once a turn that it holds no
+ * pointer (quiescent), and when it will not look for a while (asleep). What was retired before the oldest such word of
+ * all awake readers, nobody can see any more. Reading itself costs nothing. Retire and reclaim: the writer's thread.
+ * The others: the reader's. */
 #ifndef TERN_BROKER_TOPIC_GRACE_H
 #define TERN_BROKER_TOPIC_GRACE_H
 

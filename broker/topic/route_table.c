@@ -1,10 +1,10 @@
-/* route_table.c -- one open-addressing index of atomic pointers for each kind of entry: exact filters by hash, tree nodes by
- * edge.
+/* route_table.c -- one open-addressing index of atomic pointers for each kind of entry: exact filters by hash, tree
+ * nodes by edge.
  *
- * The writer puts an entry into a free slot with a release store; readers probe with acquire loads until they meet an empty slot.
- * Entries never move within an index. A removed one leaves a tombstone, unless the next slot is empty: else one filter that comes
- * and goes would lengthen its own probes without end. When half the slots are used or dead, or nearly all are empty, the writer
- * builds a new index and retires the old one whole. */
+ * The writer puts an entry into a free slot with a release store; readers probe with acquire loads until they meet an
+ * empty slot. Entries never move within an index. A removed one leaves a tombstone, unless the next slot is empty: else
+ * one filter that comes and goes would lengthen its own probes without end. When half the slots are used or dead, or
+ * nearly all are empty, the writer builds a new index and retires the old one whole. */
 #include "broker/topic/route_table.h"
 
 #include <assert.h>
@@ -16,7 +16,8 @@
 
 #define INDEX_START 64u
 
-/* A share of a filter, in a list of one link: taking one out needs no memory, and a reader that stands on it still finds the rest. */
+/* A share of a filter, in a list of one link: taking one out needs no memory, and a reader that stands on it still
+ * finds the rest. */
 struct share_entry {
     struct grace_item item; /* first */
     _Atomic(struct share_entry *) next;
@@ -29,10 +30,10 @@ struct entry {
     uint64_t hash;          /* exact: of the topic. Node: of the edge */
     atomic_uint_least64_t shards;
     _Atomic(struct share_entry *) shares; /* owned; NULL: none */
-    struct entry *parent;   /* node: NULL for the root */
-    uint32_t children;      /* node: the writer's count */
+    struct entry *parent;                 /* node: NULL for the root */
+    uint32_t children;                    /* node: the writer's count */
     uint16_t level_len;
-    uint8_t level[];        /* node */
+    uint8_t level[]; /* node */
 };
 
 struct index {
@@ -49,6 +50,7 @@ struct route_table {
     atomic_uint_least64_t generation;
     _Atomic(struct index *) exact, nodes;
     struct entry *root;
+    uint64_t plus_hash, rest_hash; /* of the levels `+` and `#`, which each step of a match asks for */
     size_t filter_count;
 };
 
@@ -141,15 +143,16 @@ static struct entry *index_find(const struct index *x, uint64_t hash, const stru
         if (!e) {
             return NULL;
         }
-        if (e != &dead && e->hash == hash && (!parent || (e->parent == parent && slice_eq(slice_of(e->level, e->level_len), level)))) {
+        if (e != &dead && e->hash == hash &&
+            (!parent || (e->parent == parent && slice_eq(slice_of(e->level, e->level_len), level)))) {
             return e;
         }
     }
 }
 
-static uint64_t edge_hash(const struct route_table *t, const struct entry *parent, struct slice level)
+static uint64_t edge_hash(const struct entry *parent, uint64_t level_hash)
 {
-    return hash_keyed(t->key, level) ^ hash_mix((uint64_t)(uintptr_t)parent);
+    return level_hash ^ hash_mix((uint64_t)(uintptr_t)parent);
 }
 
 static struct entry *entry_new(uint64_t hash, struct entry *parent, struct slice level)
@@ -175,6 +178,8 @@ int route_table_new(const struct hash_key *key, unsigned reader_count, struct ro
     }
     memset(t, 0, sizeof(*t));
     t->key = key;
+    t->plus_hash = hash_keyed(key, SLICE("+"));
+    t->rest_hash = hash_keyed(key, SLICE("#"));
     grace_init(&t->grace, reader_count);
     atomic_init(&t->generation, 1);
     struct index *exact = index_new(INDEX_START), *nodes = index_new(INDEX_START);
@@ -226,7 +231,8 @@ static void changed(struct route_table *t)
 /* Whether somebody wants what ends here. */
 static bool in_use(const struct entry *e)
 {
-    return atomic_load_explicit(&e->shards, memory_order_relaxed) || atomic_load_explicit(&e->shares, memory_order_relaxed);
+    return atomic_load_explicit(&e->shards, memory_order_relaxed) ||
+           atomic_load_explicit(&e->shares, memory_order_relaxed);
 }
 
 /* Take an entry that nothing needs any more out of its index, and its parents that are then unused too. */
@@ -253,7 +259,7 @@ static struct entry *find_node(struct route_table *t, struct slice filter, bool 
     bool done = false;
 
     while (mqtt_level_next(&filter, &done, &level)) {
-        uint64_t hash = edge_hash(t, e, level);
+        uint64_t hash = edge_hash(e, hash_keyed(t->key, level));
         struct entry *child = index_find(atomic_load_explicit(&t->nodes, memory_order_relaxed), hash, e, level);
         if (!child && make) {
             child = entry_new(hash, e, level);
@@ -430,9 +436,10 @@ static void take(struct matching *m, const struct entry *e)
     }
 }
 
-static struct entry *child_of(const struct matching *m, const struct entry *parent, struct slice level)
+static struct entry *child_of(const struct matching *m, const struct entry *parent, struct slice level,
+                              uint64_t level_hash)
 {
-    return index_find(m->nodes, edge_hash(m->table, parent, level), parent, level);
+    return index_find(m->nodes, edge_hash(parent, level_hash), parent, level);
 }
 
 static void walk(struct matching *m, const struct entry *node, struct slice rest, bool done, bool dollar)
@@ -440,14 +447,14 @@ static void walk(struct matching *m, const struct entry *node, struct slice rest
     struct slice level;
 
     if (!dollar) {
-        take(m, child_of(m, node, SLICE("#")));
+        take(m, child_of(m, node, SLICE("#"), m->table->rest_hash));
     }
     if (!mqtt_level_next(&rest, &done, &level)) {
         take(m, node);
         return;
     }
-    const struct entry *plus = dollar ? NULL : child_of(m, node, SLICE("+"));
-    const struct entry *same = child_of(m, node, level);
+    const struct entry *plus = dollar ? NULL : child_of(m, node, SLICE("+"), m->table->plus_hash);
+    const struct entry *same = child_of(m, node, level, hash_keyed(m->table->key, level));
     if (plus) {
         walk(m, plus, rest, done, false);
     }
@@ -456,7 +463,8 @@ static void walk(struct matching *m, const struct entry *node, struct slice rest
     }
 }
 
-int route_table_match(const struct route_table *t, struct slice topic, uint64_t topic_hash, struct route_match **ret_match)
+int route_table_match(const struct route_table *t, struct slice topic, uint64_t topic_hash,
+                      struct route_match **ret_match)
 {
     struct matching m = {.table = t, .nodes = atomic_load_explicit(&t->nodes, memory_order_acquire)};
 

@@ -1,12 +1,13 @@
 /* route_table.h -- which shards and which shares want a topic: one table for the node.
  *
- * Why: a publish is matched once at its publisher's shard, and goes only where somebody waits. One thread writes (the control
- * shard); all shards read at the same time without a lock. Memory that a reader may still see is freed when every reader has been
- * quiescent since (McKenney's QSBR): a reader is quiescent once a turn, and all the while it sleeps.
+ * Why: a publish is matched once at its publisher's shard, and goes only where somebody waits. One thread writes (the
+ * control shard); all shards read at the same time without a lock. Memory that a reader may still see is freed when
+ * every reader has been quiescent since (McKenney's QSBR): a reader is quiescent once a turn, and all the while it
+ * sleeps.
  *
- * Shape: a filter without wildcards is kept as its keyed 64-bit hash alone (a false match costs a needless mail, never a wrong
- * delivery); wildcard filters lie in a tree of levels. A leaf holds a mask of shards and a list of shares,
- * both changed by one atomic store. */
+ * Shape: a filter without wildcards is kept as its keyed 64-bit hash alone (a false match costs a needless mail, never
+ * a wrong delivery); wildcard filters lie in a tree of levels. A leaf holds a mask of shards and a list of shares, both
+ * changed by one atomic store. */
 #ifndef TERN_BROKER_TOPIC_ROUTE_TABLE_H
 #define TERN_BROKER_TOPIC_ROUTE_TABLE_H
 
@@ -31,8 +32,9 @@ void route_table_free(struct route_table *table); /* no readers any more */
 
 /* ---- the writer alone; return 0 or -ENOMEM with nothing changed (removals never fail for lack of memory) ---- */
 
-/* filter is valid and without `$share`. Each shard announces a filter at its first subscription and withdraws it at its last; to add what is there
- * or to remove what is not there changes nothing, for a withdrawal may have been lost for lack of memory. */
+/* filter is valid and without `$share`. Each shard announces a filter at its first subscription and withdraws it at its
+ * last; to add what is there or to remove what is not there changes nothing, for a withdrawal may have been lost for
+ * lack of memory. */
 int route_table_add(struct route_table *table, struct slice filter, unsigned shard);
 int route_table_remove(struct route_table *table, struct slice filter, unsigned shard);
 int route_table_add_share(struct route_table *table, struct slice filter, const struct route_share *share);
@@ -45,9 +47,10 @@ size_t route_table_filter_count(const struct route_table *table);
 
 /* ---- any shard ---- */
 
-/* Match a valid topic; topic_hash is hash_keyed(key, topic). *ret_match is the caller's, free(). Shares and shards at most once each.
- * A route whose add returned before this call began is found. Returns 0 or -ENOMEM. */
-int route_table_match(const struct route_table *table, struct slice topic, uint64_t topic_hash, struct route_match **ret_match);
+/* Match a valid topic; topic_hash is hash_keyed(key, topic). *ret_match is the caller's, free(). Shares and shards at
+ * most once each. A route whose add returned before this call began is found. Returns 0 or -ENOMEM. */
+int route_table_match(const struct route_table *table, struct slice topic, uint64_t topic_hash,
+                      struct route_match **ret_match);
 
 /* Grows with every change; read it before matching, and a cached result with this number is as good as a new match. */
 uint64_t route_table_generation(const struct route_table *table);

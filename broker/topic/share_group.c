@@ -19,10 +19,10 @@ struct share_group {
     struct member **members; /* owned, as what it points to; in order of joining */
     struct map by_session;   /* the same members */
     uint32_t count, capacity;
-    uint32_t next;                /* where the round goes on */
-    uint64_t sticky;              /* session picked last */
+    uint32_t next;   /* where the round goes on */
+    uint64_t sticky; /* session picked last */
     uint16_t name_len, filter_len;
-    uint8_t text[];               /* name, filter */
+    uint8_t text[]; /* name, filter */
 };
 
 struct share_table {
@@ -279,8 +279,8 @@ static struct share_member *pick_by_topic(struct share_group *g, uint64_t topic_
     return best;
 }
 
-/* Going round from where the last pick ended: the first of the best class; with `least`, of these the one with the fewest outstanding.
- * Members that are full or offline are always compared by what they have outstanding. */
+/* Going round from where the last pick ended: the first of the best class; with `least`, of these the one with the
+ * fewest outstanding. Members that are full or offline are always compared by what they have outstanding. */
 static struct share_member *pick_round(struct share_group *g, bool least, uint8_t qos, uint64_t except)
 {
     struct share_member *best = NULL;
@@ -290,7 +290,8 @@ static struct share_member *pick_round(struct share_group *g, bool least, uint8_
         uint32_t i = g->next + n < g->count ? g->next + n : g->next + n - g->count;
         struct share_member *m = &g->members[i]->is;
         enum readiness ready = m->session == except ? UNFIT : readiness_of(m, qos);
-        if (ready < best_ready || (ready == best_ready && best && (least || ready != READY) && m->outstanding < best->outstanding)) {
+        if (ready < best_ready ||
+            (ready == best_ready && best && (least || ready != READY) && m->outstanding < best->outstanding)) {
             best = m;
             best_ready = ready;
         }
@@ -344,8 +345,8 @@ static struct share_member *pick(struct share_group *g, enum share_strategy stra
     return pick_round(g, true, qos, except);
 }
 
-const struct share_member *share_group_pick(struct share_group *g, enum share_strategy strategy, uint64_t topic_hash, uint8_t qos,
-                                            uint64_t except, struct prng *prng)
+const struct share_member *share_group_pick(struct share_group *g, enum share_strategy strategy, uint64_t topic_hash,
+                                            uint8_t qos, uint64_t except, struct prng *prng)
 {
     struct share_member *m = pick(g, strategy, topic_hash, qos, except, prng);
 

@@ -1,7 +1,7 @@
 /* alloc_fail.h -- memory that runs out at the n-th allocation.
  *
- * A test program that includes this and then the .c file under test compiles that file a second time, with allocations that count down;
- * the linker leaves the library's copy out. For each n from 1 until all goes well:
+ * A test program that includes this and then the .c file under test compiles that file a second time, with allocations
+ * that count down; the linker leaves the library's copy out. For each n from 1 until all goes well:
  *
  *     for (alloc_fail_at = 1; operation() == -ENOMEM; alloc_fail_at = ++n) check that nothing changed; */
 #ifndef TERN_TESTS_LIB_ALLOC_FAIL_H

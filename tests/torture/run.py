@@ -163,6 +163,7 @@ class Torture:
                 traceback.print_exc(file=sys.stdout)
             sys.stdout.flush()
             self.broker.check()
+            scene.end()
             return None
 
     def sweep(self, flow):

@@ -110,6 +110,7 @@ def test_an_empty_payload_removes_the_retained_message(env):
             sub.expect_publish(topic, b"", qos=qos, retain=False)
             check_equal(retained(env, topic), [], "what is left")
             pub.publish(topic, b"", qos=qos, retain=True)
+            pub.ping()
             check_equal(retained(env, topic), [], "what a second removal left")
             sub.expect_publish(topic, b"")
 

@@ -1,4 +1,5 @@
-/* grace_test.c -- what is retired is freed as soon as nobody can see it, and no sooner. The threads are in route_table_test.c. */
+/* grace_test.c -- what is retired is freed as soon as nobody can see it, and no sooner. The threads are in
+ * route_table_test.c. */
 #include <stdlib.h>
 
 static unsigned freed;
@@ -97,7 +98,8 @@ static void test_cases(void)
     }
 }
 
-/* At random, against the definition: an item may go exactly when each reader has said since that it holds nothing, or sleeps. */
+/* At random, against the definition: an item may go exactly when each reader has said since that it holds nothing, or
+ * sleeps. */
 static void test_against_model(void)
 {
     enum { ITEMS = 20000 };

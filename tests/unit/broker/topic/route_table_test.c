@@ -1,4 +1,5 @@
-/* route_table_test.c -- which shards and shares a topic finds, alone, under change, without memory, and while a writer is at work. */
+/* route_table_test.c -- which shards and shares a topic finds, alone, under change, without memory, and while a writer
+ * is at work. */
 #include "tests/lib/alloc_fail.h"
 
 #include "broker/topic/route_table.c"
@@ -62,12 +63,14 @@ static bool is_empty(const struct route_table *t)
 /* ---- one thread ---- */
 
 static const char *const filters[] = {
-    "a",      "a/b",   "a/b/c", "/",      "/a",    "a/",              "//",          "#",    "+",     "+/+",    "a/#",
-    "a/+",    "+/b",   "/+",    "+/",     "/#",    "a/+/c",           "a/b/#",       "+/#",  "+/b/#", "+/+/#",  "$SYS/#",
-    "$SYS/+", "$SYS",  "+/a",   "$SYS/a", "+/+/+", "a/b/c/d/e/f/g/h", "a/+/c/+/e/#", "a//b", "$a",    "$a/+/b",
+    "a",           "a/b",    "a/b/c", "/",      "/a",     "a/",    "//",
+    "#",           "+",      "+/+",   "a/#",    "a/+",    "+/b",   "/+",
+    "+/",          "/#",     "a/+/c", "a/b/#",  "+/#",    "+/b/#", "+/+/#",
+    "$SYS/#",      "$SYS/+", "$SYS",  "+/a",    "$SYS/a", "+/+/+", "a/b/c/d/e/f/g/h",
+    "a/+/c/+/e/#", "a//b",   "$a",    "$a/+/b",
 };
 static const char *const topics[] = {
-    "a",  "b",    "a/b",    "a/b/c",            "/",         "/a", "a/",  "//", "a//b", "$SYS", "$SYS/a", "$SYS/a/b",
+    "a",  "b",     "a/b",    "a/b/c",           "/",         "/a", "a/",  "//", "a//b", "$SYS", "$SYS/a", "$SYS/a/b",
     "$a", "$a//b", "a/$SYS", "a/b/c/d/e/f/g/h", "a/b/c/d/e", "A",  "A/b", "ab", "a/bc", "b/a",  " a",     "a/b/",
 };
 
@@ -89,7 +92,8 @@ static void test_pairs(void)
     }
 }
 
-/* What changes and what does not: a = add, r = remove, A and R the same for share 7; all on the filter of the row, shard 5. */
+/* What changes and what does not: a = add, r = remove, A and R the same for share 7; all on the filter of the row,
+ * shard 5. */
 static const struct {
     const char *name, *filter;
     struct {
@@ -177,7 +181,8 @@ static void test_share_lists(void)
             const char *filter = f ? "t/+" : "t/x";
             struct route_table *t = table_new(0);
             for (unsigned i = 0; i < SHARES; i++) {
-                CHECK(route_table_add_share(t, slice_str(filter), &(struct route_share){.id = 100 + i, .home = i}) == 0);
+                CHECK(route_table_add_share(t, slice_str(filter), &(struct route_share){.id = 100 + i, .home = i}) ==
+                      0);
             }
             for (unsigned gone = 0; gone < SHARES; gone++) {
                 unsigned leaves = (order + gone * 2) % SHARES;
@@ -197,12 +202,16 @@ static void test_share_lists(void)
     }
 }
 
-/* A few filters over few levels, so that they overlap, for many shards and shares, in random order; against the plain definition. */
+/* A few filters over few levels, so that they overlap, for many shards and shares, in random order; against the plain
+ * definition. */
 static void test_against_model(void)
 {
     enum { SLOTS = 300, STEPS = 4000 };
     static const char *const levels[] = {"a", "b", "", "+", "$c"};
-    static struct { char filter[32]; bool in; } slots[SLOTS]; /* the first 64: one for each shard; the others: shares */
+    static struct {
+        char filter[32];
+        bool in;
+    } slots[SLOTS]; /* the first 64: one for each shard; the others: shares */
     struct route_table *t = table_new(0);
     struct prng prng;
     bool right = true;
@@ -222,7 +231,7 @@ static void test_against_model(void)
         struct slice filter = slice_str(slots[i].filter);
         struct route_share share = {.id = i, .home = (uint32_t)i * 3};
         slots[i].in = !slots[i].in;
-        CHECK((i < 64           ? (slots[i].in ? route_table_add : route_table_remove)(t, filter, (unsigned)i)
+        CHECK((i < 64        ? (slots[i].in ? route_table_add : route_table_remove)(t, filter, (unsigned)i)
                : slots[i].in ? route_table_add_share(t, filter, &share)
                              : route_table_remove_share(t, filter, i)) == 0);
         route_table_reclaim(t);
@@ -273,7 +282,8 @@ static void test_many(void)
     route_table_free(t);
 }
 
-/* A filter that comes and goes while others stay must not fill the index with tombstones, for each of them would lengthen its own probes. */
+/* A filter that comes and goes while others stay must not fill the index with tombstones, for each of them would
+ * lengthen its own probes. */
 static void test_churn(void)
 {
     enum { STAY = 10000, TIMES = 3000 };
@@ -292,7 +302,8 @@ static void test_churn(void)
         drop(t, "x/+/y", 1);
     }
     CHECK(t->exact->used <= exact + 1);
-    CHECK(t->nodes->used <= (t->nodes->mask + 1) / 2); /* a node made again lies elsewhere: its hash has its parent's address */
+    CHECK(t->nodes->used <=
+          (t->nodes->mask + 1) / 2); /* a node made again lies elsewhere: its hash has its parent's address */
     CHECK(route_table_filter_count(t) == STAY);
     for (unsigned i = STAY; i-- > 0;) { /* the other way round than they came: tombstones lie in front of the living */
         snprintf(filter, sizeof(filter), i % 2 ? "%u/+" : "%u", i);
@@ -377,8 +388,8 @@ static void test_match_no_memory(void)
 
 enum { READERS = 3, TURNS = 4000, MATCHES = 6, SHARDS = 64, SLOTS = 96, FILLERS = 400 };
 
-/* One route: slot i is shard i, or share i from SHARDS on. Its state grows: 0 out, 1 being added, 2 in, 3 being removed, 4 out, ... A reader that sees
- * the same state before and after its match knows what the match must say. */
+/* One route: slot i is shard i, or share i from SHARDS on. Its state grows: 0 out, 1 being added, 2 in, 3 being
+ * removed, 4 out, ... A reader that sees the same state before and after its match knows what the match must say. */
 struct slot {
     const char *filter;
     atomic_uint state;
@@ -460,20 +471,23 @@ static bool toggle(unsigned i)
     if (i < SHARDS) {
         rc = (in ? route_table_remove : route_table_add)(shared.table, filter, i);
     } else {
-        rc = in ? route_table_remove_share(shared.table, filter, i) : route_table_add_share(shared.table, filter, &share);
+        rc = in ? route_table_remove_share(shared.table, filter, i)
+                : route_table_add_share(shared.table, filter, &share);
     }
     atomic_fetch_add_explicit(&slot->state, 1, memory_order_seq_cst);
     return rc == 0;
 }
 
-/* Filters that no topic of the test matches come and go in waves, so that the indexes grow, fill with tombstones and are replaced. */
+/* Filters that no topic of the test matches come and go in waves, so that the indexes grow, fill with tombstones and
+ * are replaced. */
 static bool fill(unsigned step)
 {
     unsigned n = step % FILLERS;
     char filter[32];
 
     snprintf(filter, sizeof(filter), n % 2 ? "fill/%u/+" : "fill/%u", n);
-    return (step / FILLERS % 2 ? route_table_remove : route_table_add)(shared.table, slice_str(filter), n % SHARDS) == 0;
+    return (step / FILLERS % 2 ? route_table_remove : route_table_add)(shared.table, slice_str(filter), n % SHARDS) ==
+           0;
 }
 
 static unsigned write_routes(void)
@@ -531,5 +545,6 @@ static void test_threads(void)
 }
 
 UNIT_MAIN("broker/topic/route_table", {"pairs", test_pairs}, {"changes", test_changes}, {"prefixes", test_prefixes},
-          {"share lists", test_share_lists}, {"against model", test_against_model}, {"many", test_many}, {"churn", test_churn},
-          {"no memory", test_no_memory}, {"match, no memory", test_match_no_memory}, {"threads", test_threads})
+          {"share lists", test_share_lists}, {"against model", test_against_model}, {"many", test_many},
+          {"churn", test_churn}, {"no memory", test_no_memory}, {"match, no memory", test_match_no_memory},
+          {"threads", test_threads})

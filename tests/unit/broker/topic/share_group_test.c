@@ -60,7 +60,7 @@ static void test_table(void)
         uint64_t id;
         bool created;
     } opens[] = {
-        {"s", "t/#", 1, false},  {"s", "t/+", 10, true}, {"S", "t/#", 11, true}, {"st", "/#", 12, true},
+        {"s", "t/#", 1, false},  {"s", "t/+", 10, true}, {"S", "t/#", 11, true},  {"st", "/#", 12, true},
         {"s", "t/+", 10, false}, {"t/#", "s", 13, true}, {"st", "/#", 12, false},
     };
     uint64_t next_id = 10;
@@ -106,7 +106,8 @@ static void test_table_close(void)
 
 static void test_join_and_leave(void)
 {
-    struct share_member first = {.session = 1, .shard = 3, .window = 10, .online = true, .options = {.qos = 1, .id = 5}};
+    struct share_member first = {
+        .session = 1, .shard = 3, .window = 10, .online = true, .options = {.qos = 1, .id = 5}};
 
     begin();
     CHECK(pick_one(SHARE_BY_ROUND_ROBIN, 1) == 0); /* nobody there */
@@ -135,9 +136,16 @@ static void test_join_and_leave(void)
 
 /* ---- who is picked ---- */
 
-#define UP(n, w, o) {.session = (n), .online = true, .window = (w), .outstanding = (o), .options = {.qos = 1}}
-#define DOWN(n, o) {.session = (n), .outstanding = (o), .options = {.qos = 1}}
-#define DOWN0(n) {.session = (n), .options = {.qos = 0}}
+#define UP(n, w, o) \
+    ((struct share_member){.session = n, .online = true, .window = w, .outstanding = o, .options = {.qos = 1}})
+#define DOWN(n, o) ((struct share_member){.session = n, .outstanding = o, .options = {.qos = 1}})
+#define DOWN0(n) ((struct share_member){.session = n})
+
+#define ROUND SHARE_BY_ROUND_ROBIN
+#define LEAST SHARE_BY_LEAST_INFLIGHT
+#define STICKY SHARE_BY_STICKY
+#define HASH SHARE_BY_HASH_TOPIC
+#define RANDOM SHARE_BY_RANDOM
 
 /* Picks one after the other from the members as they are at first, what is picked counting as outstanding. */
 static const struct {
@@ -148,51 +156,51 @@ static const struct {
     struct share_member members[4];
     uint64_t want[6]; /* sessions; up to 0 = nobody */
 } picks[] = {
-    {"round robin in order of joining", SHARE_BY_ROUND_ROBIN, 1, 0, {UP(3, 9, 0), UP(1, 9, 0), UP(2, 9, 0)}, {3, 1, 2, 3, 1}},
-    {"round robin does not weigh", SHARE_BY_ROUND_ROBIN, 1, 0, {UP(1, 9, 5), UP(2, 9, 0)}, {1, 2, 1, 2}},
-    {"round robin passes over the full", SHARE_BY_ROUND_ROBIN, 1, 0, {UP(1, 9, 0), UP(2, 5, 5), UP(3, 9, 0)}, {1, 3, 1, 3}},
-    {"round robin passes over the offline", SHARE_BY_ROUND_ROBIN, 1, 0, {UP(1, 9, 0), DOWN(2, 0), UP(3, 9, 0)}, {1, 3, 1}},
-    {"round robin: one gets full on the way", SHARE_BY_ROUND_ROBIN, 1, 0, {UP(1, 1, 0), UP(2, 9, 0)}, {1, 2, 2, 2}},
-    {"all full: fewest outstanding", SHARE_BY_ROUND_ROBIN, 1, 0, {UP(1, 5, 7), UP(2, 5, 5), UP(3, 5, 6)}, {2, 3, 2, 3, 1}},
-    {"full before offline", SHARE_BY_ROUND_ROBIN, 1, 0, {DOWN(1, 0), UP(2, 1, 9)}, {2, 2, 2}},
-    {"all offline: fewest outstanding", SHARE_BY_ROUND_ROBIN, 1, 0, {DOWN(1, 2), DOWN(2, 0)}, {2, 2, 1, 2, 1}},
-    {"offline ones get no QoS 0", SHARE_BY_ROUND_ROBIN, 0, 0, {DOWN(1, 0), DOWN(2, 0)}, {0}},
-    {"offline ones of QoS 0 get nothing", SHARE_BY_ROUND_ROBIN, 1, 0, {DOWN0(1), DOWN0(2)}, {0}},
-    {"offline, one of them of QoS 0", SHARE_BY_ROUND_ROBIN, 2, 0, {DOWN0(1), DOWN(2, 50)}, {2, 2}},
-    {"QoS 0 goes round too", SHARE_BY_ROUND_ROBIN, 0, 0, {UP(1, 1, 0), UP(2, 1, 0)}, {1, 2, 1, 2}},
-    {"QoS 0 to the full if there are no others", SHARE_BY_ROUND_ROBIN, 0, 0, {UP(1, 1, 1), UP(2, 1, 2)}, {1, 1}},
-    {"window 0 is full", SHARE_BY_ROUND_ROBIN, 1, 0, {UP(1, 0, 0), UP(2, 9, 8)}, {2, 1, 1}},
+    {"in order of joining", ROUND, 1, 0, {UP(3, 9, 0), UP(1, 9, 0), UP(2, 9, 0)}, {3, 1, 2, 3, 1}},
+    {"does not weigh", ROUND, 1, 0, {UP(1, 9, 5), UP(2, 9, 0)}, {1, 2, 1, 2}},
+    {"passes over the full", ROUND, 1, 0, {UP(1, 9, 0), UP(2, 5, 5), UP(3, 9, 0)}, {1, 3, 1, 3}},
+    {"passes over the offline", ROUND, 1, 0, {UP(1, 9, 0), DOWN(2, 0), UP(3, 9, 0)}, {1, 3, 1}},
+    {"one gets full on the way", ROUND, 1, 0, {UP(1, 1, 0), UP(2, 9, 0)}, {1, 2, 2, 2}},
+    {"all full: fewest outstanding", ROUND, 1, 0, {UP(1, 5, 7), UP(2, 5, 5), UP(3, 5, 6)}, {2, 3, 2, 3, 1}},
+    {"full before offline", ROUND, 1, 0, {DOWN(1, 0), UP(2, 1, 9)}, {2, 2, 2}},
+    {"all offline: fewest outstanding", ROUND, 1, 0, {DOWN(1, 2), DOWN(2, 0)}, {2, 2, 1, 2, 1}},
+    {"offline ones get no QoS 0", ROUND, 0, 0, {DOWN(1, 0), DOWN(2, 0)}, {0}},
+    {"offline ones of QoS 0 get nothing", ROUND, 1, 0, {DOWN0(1), DOWN0(2)}, {0}},
+    {"offline, one of them of QoS 0", ROUND, 2, 0, {DOWN0(1), DOWN(2, 50)}, {2, 2}},
+    {"QoS 0 goes round too", ROUND, 0, 0, {UP(1, 1, 0), UP(2, 1, 0)}, {1, 2, 1, 2}},
+    {"QoS 0 to the full if there are no others", ROUND, 0, 0, {UP(1, 1, 1), UP(2, 1, 2)}, {1, 1}},
+    {"window 0 is full", ROUND, 1, 0, {UP(1, 0, 0), UP(2, 9, 8)}, {2, 1, 1}},
 
-    {"least inflight", SHARE_BY_LEAST_INFLIGHT, 1, 0, {UP(1, 9, 2), UP(2, 9, 0), UP(3, 9, 1)}, {2, 3, 2, 3, 1}},
-    {"least inflight: ties go round", SHARE_BY_LEAST_INFLIGHT, 1, 0, {UP(1, 9, 0), UP(2, 9, 0), UP(3, 9, 0)}, {1, 2, 3, 1, 2}},
-    {"least inflight: QoS 0 goes round", SHARE_BY_LEAST_INFLIGHT, 0, 0, {UP(1, 9, 0), UP(2, 9, 0)}, {1, 2, 1}},
-    {"least inflight: room before fewest", SHARE_BY_LEAST_INFLIGHT, 1, 0, {UP(1, 1, 1), UP(2, 9, 5)}, {2, 2, 2}},
-    {"least inflight: online before fewest", SHARE_BY_LEAST_INFLIGHT, 1, 0, {DOWN(1, 0), UP(2, 9, 5)}, {2, 2}},
-    {"least inflight: all offline", SHARE_BY_LEAST_INFLIGHT, 1, 0, {DOWN(1, 1), DOWN(2, 0)}, {2, 1, 2, 1}},
+    {"least", LEAST, 1, 0, {UP(1, 9, 2), UP(2, 9, 0), UP(3, 9, 1)}, {2, 3, 2, 3, 1}},
+    {"least: ties go round", LEAST, 1, 0, {UP(1, 9, 0), UP(2, 9, 0), UP(3, 9, 0)}, {1, 2, 3, 1, 2}},
+    {"least: QoS 0 goes round", LEAST, 0, 0, {UP(1, 9, 0), UP(2, 9, 0)}, {1, 2, 1}},
+    {"least: room before fewest", LEAST, 1, 0, {UP(1, 1, 1), UP(2, 9, 5)}, {2, 2, 2}},
+    {"least: online before fewest", LEAST, 1, 0, {DOWN(1, 0), UP(2, 9, 5)}, {2, 2}},
+    {"least: all offline", LEAST, 1, 0, {DOWN(1, 1), DOWN(2, 0)}, {2, 1, 2, 1}},
 
-    {"sticky", SHARE_BY_STICKY, 1, 0, {UP(1, 3, 0), UP(2, 9, 0)}, {1, 1, 1, 2, 2}},
-    {"sticky: nobody has room", SHARE_BY_STICKY, 1, 0, {UP(1, 1, 4), UP(2, 1, 3)}, {2, 1, 2}},
-    {"sticky: all offline", SHARE_BY_STICKY, 1, 0, {DOWN(1, 1), DOWN(2, 0)}, {2, 1, 2}},
+    {"sticky", STICKY, 1, 0, {UP(1, 3, 0), UP(2, 9, 0)}, {1, 1, 1, 2, 2}},
+    {"sticky: nobody has room", STICKY, 1, 0, {UP(1, 1, 4), UP(2, 1, 3)}, {2, 1, 2}},
+    {"sticky: all offline", STICKY, 1, 0, {DOWN(1, 1), DOWN(2, 0)}, {2, 1, 2}},
 
-    {"random: the only one with room", SHARE_BY_RANDOM, 1, 0, {UP(1, 1, 1), DOWN(2, 0), UP(3, 9, 8)}, {3, 1, 1}},
-    {"random: all full", SHARE_BY_RANDOM, 1, 0, {UP(1, 1, 4), UP(2, 1, 3)}, {2, 1, 2}},
-    {"random: nobody", SHARE_BY_RANDOM, 0, 0, {DOWN(1, 0)}, {0}},
+    {"random: the only one with room", RANDOM, 1, 0, {UP(1, 1, 1), DOWN(2, 0), UP(3, 9, 8)}, {3, 1, 1}},
+    {"random: all full", RANDOM, 1, 0, {UP(1, 1, 4), UP(2, 1, 3)}, {2, 1, 2}},
+    {"random: nobody", RANDOM, 0, 0, {DOWN(1, 0)}, {0}},
 
-    {"hash: full or not", SHARE_BY_HASH_TOPIC, 1, 0, {UP(1, 1, 7), DOWN(2, 0), DOWN(3, 0)}, {1, 1, 1}},
-    {"hash: nobody", SHARE_BY_HASH_TOPIC, 0, 0, {DOWN(1, 0), DOWN(2, 0)}, {0}},
+    {"hash: full or not", HASH, 1, 0, {UP(1, 1, 7), DOWN(2, 0), DOWN(3, 0)}, {1, 1, 1}},
+    {"hash: nobody", HASH, 0, 0, {DOWN(1, 0), DOWN(2, 0)}, {0}},
 
-    {"except, round robin", SHARE_BY_ROUND_ROBIN, 1, 1, {UP(1, 9, 0), UP(2, 9, 0), UP(3, 9, 0)}, {2, 3, 2, 3}},
-    {"except, least inflight", SHARE_BY_LEAST_INFLIGHT, 1, 1, {UP(1, 9, 0), UP(2, 9, 8)}, {2, 2}},
-    {"except, sticky", SHARE_BY_STICKY, 1, 1, {UP(1, 9, 0), UP(2, 9, 0)}, {2, 2}},
-    {"except, random", SHARE_BY_RANDOM, 1, 1, {UP(1, 9, 0), UP(2, 9, 0)}, {2, 2, 2, 2}},
-    {"except, hash", SHARE_BY_HASH_TOPIC, 1, 1, {UP(1, 9, 0), UP(2, 9, 0)}, {2, 2}},
-    {"except: the others are full", SHARE_BY_ROUND_ROBIN, 1, 1, {UP(1, 9, 0), UP(2, 1, 1)}, {2, 2}},
-    {"except: the others are offline", SHARE_BY_LEAST_INFLIGHT, 1, 1, {UP(1, 9, 0), DOWN(2, 0)}, {2, 2}},
-    {"except: no other can have it", SHARE_BY_ROUND_ROBIN, 0, 1, {UP(1, 9, 0), DOWN(2, 0)}, {1, 1}},
-    {"except: no other at all", SHARE_BY_STICKY, 1, 1, {UP(1, 9, 0)}, {1, 1}},
-    {"except: hash, no other at all", SHARE_BY_HASH_TOPIC, 1, 1, {UP(1, 9, 0)}, {1, 1}},
-    {"except: random, no other at all", SHARE_BY_RANDOM, 1, 1, {UP(1, 9, 0)}, {1, 1}},
-    {"except: one who is not there", SHARE_BY_ROUND_ROBIN, 1, 77, {UP(1, 9, 0), UP(2, 9, 0)}, {1, 2, 1}},
+    {"except, round robin", ROUND, 1, 1, {UP(1, 9, 0), UP(2, 9, 0), UP(3, 9, 0)}, {2, 3, 2, 3}},
+    {"except, least inflight", LEAST, 1, 1, {UP(1, 9, 0), UP(2, 9, 8)}, {2, 2}},
+    {"except, sticky", STICKY, 1, 1, {UP(1, 9, 0), UP(2, 9, 0)}, {2, 2}},
+    {"except, random", RANDOM, 1, 1, {UP(1, 9, 0), UP(2, 9, 0)}, {2, 2, 2, 2}},
+    {"except, hash", HASH, 1, 1, {UP(1, 9, 0), UP(2, 9, 0)}, {2, 2}},
+    {"except: the others are full", ROUND, 1, 1, {UP(1, 9, 0), UP(2, 1, 1)}, {2, 2}},
+    {"except: the others are offline", LEAST, 1, 1, {UP(1, 9, 0), DOWN(2, 0)}, {2, 2}},
+    {"except: no other can have it", ROUND, 0, 1, {UP(1, 9, 0), DOWN(2, 0)}, {1, 1}},
+    {"except: no other at all", STICKY, 1, 1, {UP(1, 9, 0)}, {1, 1}},
+    {"except: hash, no other at all", HASH, 1, 1, {UP(1, 9, 0)}, {1, 1}},
+    {"except: random, no other at all", RANDOM, 1, 1, {UP(1, 9, 0)}, {1, 1}},
+    {"except: one who is not there", ROUND, 1, 77, {UP(1, 9, 0), UP(2, 9, 0)}, {1, 2, 1}},
 };
 
 static void test_pick(void)
@@ -233,8 +241,8 @@ static void test_counting(void)
 static void test_settle(void)
 {
     begin();
-    join((struct share_member)UP(1, 2, 0));
-    join((struct share_member)UP(2, 9, 9));
+    join(UP(1, 2, 0));
+    join(UP(2, 9, 9));
     CHECK(pick_one(SHARE_BY_ROUND_ROBIN, 1) == 1);
     CHECK(pick_one(SHARE_BY_ROUND_ROBIN, 1) == 1);
     CHECK(pick_one(SHARE_BY_ROUND_ROBIN, 1) == 1); /* both full: the fewest */
@@ -255,7 +263,7 @@ static void test_settle(void)
 static void test_presence(void)
 {
     begin();
-    join((struct share_member)UP(1, 5, 3));
+    join(UP(1, 5, 3));
     share_group_presence(group, 1, false, 5);
     CHECK(!member(1)->online);
     CHECK(member(1)->window == 0);
@@ -266,7 +274,7 @@ static void test_presence(void)
     share_group_presence(group, 1, true, 4);
     CHECK(member(1)->online);
     CHECK(member(1)->window == 4);
-    join((struct share_member)UP(2, 9, 8));
+    join(UP(2, 9, 8));
     CHECK(pick_one(SHARE_BY_LEAST_INFLIGHT, 1) == 2); /* 1 came back with a smaller window, which is full */
     share_group_presence(group, 1, true, 5);
     CHECK(pick_one(SHARE_BY_LEAST_INFLIGHT, 1) == 1);
@@ -283,15 +291,15 @@ static void test_round_and_leaving(void)
         unsigned before; /* picks of five members until one leaves */
         uint64_t leaves, want[5];
     } rows[] = {
-        {"one who had his turn", 2, 1, {3, 4, 5, 2, 3}},  {"the one picked last", 2, 2, {3, 4, 5, 1, 3}},
-        {"the one who is next", 2, 3, {4, 5, 1, 2, 4}},   {"one who comes later", 2, 4, {3, 5, 1, 2, 3}},
-        {"the last, as the next", 4, 5, {1, 2, 3, 4, 1}}, {"the last, after his turn", 5, 5, {1, 2, 3, 4, 1}},
+        {"one who had his turn", 2, 1, {3, 4, 5, 2, 3}},   {"the one picked last", 2, 2, {3, 4, 5, 1, 3}},
+        {"the one who is next", 2, 3, {4, 5, 1, 2, 4}},    {"one who comes later", 2, 4, {3, 5, 1, 2, 3}},
+        {"the last, as the next", 4, 5, {1, 2, 3, 4, 1}},  {"the last, after his turn", 5, 5, {1, 2, 3, 4, 1}},
         {"the first, as the next", 5, 1, {2, 3, 4, 5, 2}},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         begin();
         for (uint64_t session = 1; session <= 5; session++) {
-            join((struct share_member)UP(session, 99, 0));
+            join(UP(session, 99, 0));
         }
         for (unsigned k = 0; k < rows[i].before; k++) {
             CHECK_CASE(rows[i].name, pick_one(SHARE_BY_ROUND_ROBIN, 1) == k % 5 + 1);
@@ -308,7 +316,7 @@ static void test_sticky_leaves(void)
 {
     begin();
     for (uint64_t session = 1; session <= 3; session++) {
-        join((struct share_member)UP(session, 99, 0));
+        join(UP(session, 99, 0));
     }
     CHECK(pick_one(SHARE_BY_STICKY, 1) == 1);
     CHECK(pick_one(SHARE_BY_STICKY, 1) == 1);
@@ -322,7 +330,8 @@ static void test_sticky_leaves(void)
     end();
 }
 
-/* A topic stays with its member, whatever that one has outstanding; when a member goes only its own topics move, and each finds its way back. */
+/* A topic stays with its member, whatever that one has outstanding; when a member goes only its own topics move, and
+ * each finds its way back. */
 static void test_hash_topic(void)
 {
     enum { TOPICS = 2000, MEMBERS = 8 };
@@ -332,7 +341,7 @@ static void test_hash_topic(void)
 
     begin();
     for (uint64_t session = 1; session <= MEMBERS; session++) {
-        join((struct share_member)UP(session, session, 0));
+        join(UP(session, session, 0));
     }
     for (size_t i = 0; i < TOPICS; i++) {
         first[i] = pick_except(SHARE_BY_HASH_TOPIC, hash_mix(i + 1), 1, 0);
@@ -367,7 +376,7 @@ static void test_random_is_even(void)
 
     begin();
     for (uint64_t session = 1; session <= 6; session++) {
-        join((struct share_member)UP(session, 1, 0));
+        join(UP(session, 1, 0));
     }
     share_group_presence(group, 2, false, 0); /* neither offline */
     share_group_presence(group, 6, true, 0);  /* nor full */
@@ -386,7 +395,10 @@ static void test_random_is_even(void)
 static void test_against_model(void)
 {
     enum { SESSIONS = 40, STEPS = 60000 };
-    static struct { bool in, online; uint32_t window, outstanding; } model[SESSIONS + 1];
+    static struct {
+        bool in, online;
+        uint32_t window, outstanding;
+    } model[SESSIONS + 1];
     bool best = true;
     size_t count = 0;
 
@@ -397,8 +409,9 @@ static void test_against_model(void)
         case 0:
             model[s].online = prng_below(&prng, 4) != 0;
             model[s].window = model[s].online ? prng_below(&prng, 6) : 0;
-            CHECK(join((struct share_member){.session = s, .online = model[s].online, .window = model[s].window,
-                                             .options = {.qos = 1}}) == model[s].in);
+            CHECK(join((struct share_member){
+                      .session = s, .online = model[s].online, .window = model[s].window, .options = {.qos = 1}}) ==
+                  model[s].in);
             count += !model[s].in;
             model[s].in = true;
             break;
@@ -477,5 +490,4 @@ UNIT_MAIN("broker/topic/share_group", {"table", test_table}, {"table close", tes
           {"join and leave", test_join_and_leave}, {"pick", test_pick}, {"counting", test_counting},
           {"settle", test_settle}, {"presence", test_presence}, {"round and leaving", test_round_and_leaving},
           {"sticky leaves", test_sticky_leaves}, {"hash topic", test_hash_topic},
-          {"random is even", test_random_is_even}, {"against model", test_against_model},
-          {"no memory", test_no_memory})
+          {"random is even", test_random_is_even}, {"against model", test_against_model}, {"no memory", test_no_memory})
