@@ -68,8 +68,10 @@ $(B)/tern-bench: $(BENCH_OBJ) $(B)/tern.a
 $(UNIT): $(B)/%: $(B)/%.o $(TESTLIB_OBJ) $(B)/tern.a
 	$(CC) $(LDFLAGS) -o $@ $< $(TESTLIB_OBJ) $(B)/tern.a $(LDLIBS) -lcunit
 
-$(FUZZ): $(B)/%: $(B)/%.o $(B)/tern.a
-	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(B)/tern.a $(LDLIBS)
+SIM_OBJ := $(B)/tests/lib/sim_io.o $(B)/tests/lib/sim_node.o
+
+$(FUZZ): $(B)/%: $(B)/%.o $(SIM_OBJ) $(B)/tern.a
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(SIM_OBJ) $(B)/tern.a $(LDLIBS)
 
 # Preloaded into the broker by tests/torture.
 $(B)/failing_malloc.so: tests/lib/failing_malloc.c

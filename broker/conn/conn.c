@@ -67,7 +67,7 @@ static size_t process(struct conn *conn, struct slice data)
     while (more && used < data.len) {
         struct mqtt_frame frame = {0};
         enum mqtt_frame_state state =
-            mqtt_frame_next(slice_drop(data, used), listener_packet_bytes_max(conn->listener), &frame);
+            mqtt_frame_next(slice_drop(data, used), conn->in_bytes_max, &frame);
 
         if (state == MQTT_FRAME_PARTIAL && !(conn->state == CONN_GUEST && frame.type != MQTT_CONNECT)) {
             break;
@@ -273,6 +273,7 @@ int conn_new(struct shard *shard, const struct listener *listener, int fd, uint6
     conn->accepted_ns = shard->now_ns;
     conn->heard_ms = shard->now_ms;
     conn->packet_bytes_max = MQTT_PACKET_BYTES_MAX;
+    conn->in_bytes_max = listener_packet_bytes_max(listener);
     conn->problem_info = true;
     timer_init(&conn->timer, conn_timer_fire);
     list_init(&conn->in_shard);

@@ -68,6 +68,8 @@ struct conn {
     uint64_t heard_ms;   /* when the last packet came */
     uint32_t keep_alive_ms; /* 0: none; one and a half times what was agreed */
     uint32_t packet_bytes_max; /* the client's Maximum Packet Size */
+    uint32_t in_bytes_max;     /* ours. This and the next two are as the client was told, whatever a reload says */
+    uint16_t in_receive_max, in_alias_max;
     uint32_t rate_tokens;      /* PUBLISH packets that may still come before limits.max_publish_rate acts */
     uint32_t receipt_count, puback_count; /* acknowledgements owed; those that are PUBACKs */
     uint32_t held_count;                  /* those that a slow subscriber keeps back */

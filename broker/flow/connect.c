@@ -231,7 +231,7 @@ static void fill_connack(const struct broker *b, const struct conn *conn, const 
     if ((p->session_expiry_s = expiry_granted(b, c)) != asked) {
         set_number(p, MQTT_PROP_SESSION_EXPIRY);
     }
-    if ((p->receive_max = (uint16_t)config->mqtt.receive_maximum) != UINT16_MAX) {
+    if ((p->receive_max = conn->in_receive_max) != UINT16_MAX) {
         set_number(p, MQTT_PROP_RECEIVE_MAX);
     }
     if ((p->maximum_qos = (uint8_t)config->mqtt.maximum_qos) < 2) { /* [MQTT-3.2.2-9] */
@@ -240,9 +240,9 @@ static void fill_connack(const struct broker *b, const struct conn *conn, const 
     if (!config->mqtt.retain_available) {
         set_number(p, MQTT_PROP_RETAIN_AVAILABLE);
     }
-    p->packet_bytes_max = listener_packet_bytes_max(conn->listener);
+    p->packet_bytes_max = conn->in_bytes_max;
     set_number(p, MQTT_PROP_MAXIMUM_PACKET_SIZE);
-    if ((p->topic_alias_max = (uint16_t)config->mqtt.topic_alias_maximum) > 0) {
+    if ((p->topic_alias_max = conn->in_alias_max) > 0) {
         set_number(p, MQTT_PROP_TOPIC_ALIAS_MAX);
     }
     if (!config->mqtt.wildcard_available) {
@@ -274,6 +274,8 @@ static int settle_terms(struct broker *b, struct conn *conn, const struct mqtt_c
     }
     conn->version = (uint8_t)c->version;
     conn->keep_alive_ms = keep_alive_s * 1500; /* [MQTT-3.1.2-22] */
+    conn->in_receive_max = (uint16_t)b->config->mqtt.receive_maximum;
+    conn->in_alias_max = (uint16_t)b->config->mqtt.topic_alias_maximum;
     conn->rate_tokens = b->config->limits.max_publish_rate;
     conn->rate_at_ms = b->shard->now_ms;
     if (mqtt_property_has(p, MQTT_PROP_MAXIMUM_PACKET_SIZE)) {

@@ -24,12 +24,12 @@ static enum mqtt_reason resolve_alias(struct broker *b, struct conn *conn, struc
 {
     uint16_t alias = p->properties.topic_alias;
 
-    if (alias == 0 || alias > b->config->mqtt.topic_alias_maximum) { /* [MQTT-3.3.2-8] [MQTT-3.3.2-9] */
+    if (alias == 0 || alias > conn->in_alias_max) { /* [MQTT-3.3.2-8] [MQTT-3.3.2-9] */
         return MQTT_TOPIC_ALIAS_INVALID;
     }
     broker_metric(b, METRIC_FEATURE_TOPIC_ALIAS_IN, 1);
     if (!conn->alias_in) {
-        conn->alias_in = alias_in_new((uint16_t)b->config->mqtt.topic_alias_maximum);
+        conn->alias_in = alias_in_new(conn->in_alias_max);
         if (!conn->alias_in) {
             return MQTT_SERVER_BUSY;
         }
@@ -395,7 +395,7 @@ bool publish_from_client(struct conn *conn, const struct mqtt_frame *frame)
         reason = check_publish(b, conn, &p);
     }
     if (reason == MQTT_SUCCESS && p.qos > 0 && conn->version == MQTT_V5 &&
-        conn->session->qos2.count + conn->puback_count >= b->config->mqtt.receive_maximum &&
+        conn->session->qos2.count + conn->puback_count >= conn->in_receive_max &&
         !(p.qos == 2 && packet_ids_has(&conn->session->qos2, p.packet_id))) {
         reason = MQTT_RECEIVE_MAXIMUM_EXCEEDED; /* [MQTT-3.3.4-7] */
     }

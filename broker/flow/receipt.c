@@ -156,7 +156,7 @@ static void send_settled(struct broker *b, struct conn *conn)
     if (conn->held_count == 0) {
         conn_resume(conn, PAUSE_HOLD);
     }
-    if (conn->receipt_count < b->config->mqtt.receive_maximum) {
+    if (conn->receipt_count < conn->in_receive_max) {
         conn_resume(conn, PAUSE_RECEIPTS);
     }
 }
@@ -180,7 +180,7 @@ void receipt_close(struct broker *b, struct receipt_open *open, enum mqtt_reason
     if (reason != MQTT_SUCCESS) {
         open->receipt->reason = (uint8_t)reason;
     }
-    if (conn->receipt_count >= b->config->mqtt.receive_maximum) {
+    if (conn->receipt_count >= conn->in_receive_max) {
         conn_pause(conn, PAUSE_RECEIPTS); /* 3.x clients know no Receive Maximum */
     }
     receipt_settle(b, open->receipt);

@@ -22,6 +22,9 @@ int io_open(const struct io_options *options, struct io **ret_io)
     }
     assert((o.recv_buffer_count & (o.recv_buffer_count - 1)) == 0);
     assert(o.recv_buffer_count <= 32768);
+    if (o.door) {
+        return o.door(&o, ret_io);
+    }
     if (o.backend == IO_EPOLL) {
         return io_epoll_door_open(&o, ret_io);
     }

@@ -68,6 +68,7 @@ struct io_options {
     enum io_backend backend;
     unsigned recv_buffer_count; /* power of two; 0: 1024 */
     unsigned recv_buffer_bytes; /* 0: 4096 */
+    int (*door)(const struct io_options *options, struct io **ret_io); /* a door of the tests' own; NULL: by backend */
 };
 
 /* Open a door in the thread that will use it. IO_AUTO takes io_uring if the system lets it, else epoll.
