@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #define BUF_CAP_MIN 64u
-#define BUF_CAP_MAX (1u << 31)
+#define BUF_CAP_MAX (1u << 30)
 
 void buf_deinit(struct buf *b)
 {

@@ -10,8 +10,9 @@
 
 struct buf {
     uint8_t *ptr; /* owned; NULL while cap is 0 */
-    uint32_t len, cap;
-    bool failed;
+    uint32_t len;
+    uint32_t cap : 31;
+    uint32_t failed : 1; /* beside cap, for three of these stand in each connection */
 };
 
 /* Free the memory; the buf is empty and usable again. */

@@ -44,6 +44,13 @@ def rss_bytes(broker):
     raise Skip("this kernel does not tell RssAnon")
 
 
+def memory_tells(ctx):
+    """A sanitizer keeps freed memory for a while, so that its size says nothing about ours."""
+    with open(ctx.opts.tern, "rb") as f:
+        binary = f.read()
+    return b"__asan_init" not in binary and b"__tsan_init" not in binary
+
+
 def dial(port, number):
     """A connection from one of many source addresses."""
     s = socket.socket()
@@ -161,7 +168,7 @@ def test_a_crowd(ctx):
         time.sleep(1)  # the last memory goes back in the turn after the last descriptor
         rss.append(rss_bytes(broker))
     bound = rss[0] * (1 + RSS_MARGIN) + RSS_MARGIN_BYTES
-    check(max(rss[1:]) <= bound, "resident memory after each round: %r MiB" % [r // MIB for r in rss])
+    check(max(rss[1:]) <= bound or not memory_tells(ctx), "resident memory after each round: %r MiB" % [r // MIB for r in rss])
     topics.close()
 
 
@@ -254,11 +261,11 @@ def stall(ctx, qos, count, size, rss_bound):
     topics.fresh(2)
     dropped = topics.number("publish/messages/dropped")
     slow = [stalled_subscriber(broker.port, qos) for _ in range(2)]
-    start, most = rss_bytes(broker), [0]
+    start, bounded = rss_bytes(broker), memory_tells(ctx)
 
     def check_rss():
-        most[0] = max(most[0], rss_bytes(broker) - start)
-        check(most[0] <= rss_bound, "memory grew by %d MiB" % (most[0] // MIB))
+        grown = rss_bytes(broker) - start
+        check(grown <= rss_bound or not bounded, "memory grew by %d MiB" % (grown // MIB))
     flood(broker, qos, count, size, check_rss)
     check_rss()
     got = [drain(c, qos) for c in slow]

@@ -1,0 +1,282 @@
+#include "tests/lib/sim_io.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "broker/loop/io_backend.h"
+
+struct sim_door {
+    struct io io;
+    struct sim_net *net;
+    unsigned shard;
+    struct io_listener *listener;
+    struct list waiting; /* streams whose socket has no room */
+    struct list done;    /* streams whose send is over, to be told */
+};
+
+static struct sim_net *net_in_use;
+static unsigned doors_opened; /* of net_in_use: the shards open theirs in order */
+
+void sim_net_init(struct sim_net *net)
+{
+    *net = (struct sim_net){0};
+}
+
+void sim_net_deinit(struct sim_net *net)
+{
+    for (unsigned i = 0; i < net->count; i++) {
+        buf_deinit(&net->sockets[i].to_broker);
+        buf_deinit(&net->sockets[i].cuts);
+        buf_deinit(&net->sockets[i].from_broker);
+    }
+    net->count = 0;
+}
+
+void sim_net_use(struct sim_net *net)
+{
+    net_in_use = net;
+    doors_opened = 0;
+}
+
+struct sim_socket *sim_connect(struct sim_net *net, unsigned shard)
+{
+    if (net->count == SIM_SOCKETS_MAX) {
+        return NULL;
+    }
+    struct sim_socket *s = &net->sockets[net->count];
+    *s = (struct sim_socket){.fd = SIM_FIRST_FD + (int)net->count, .shard = shard, .room = SIM_NO_LIMIT};
+    net->count++;
+    return s;
+}
+
+void sim_send(struct sim_socket *s, struct slice data)
+{
+    if (data.len == 0 || s->finished || s->reset || s->closed) {
+        return;
+    }
+    buf_put(&s->to_broker, data);
+    buf_u32(&s->cuts, (uint32_t)data.len);
+    assert(!s->to_broker.failed && !s->cuts.failed);
+}
+
+static struct sim_door *door_of(struct io *io)
+{
+    return CONTAINER_OF(io, struct sim_door, io);
+}
+
+static struct sim_socket *socket_of(struct sim_door *d, const struct io_stream *stream)
+{
+    struct sim_socket *s = &d->net->sockets[stream->fd - SIM_FIRST_FD];
+    assert(s->fd == stream->fd);
+    return s;
+}
+
+/* ---- streams ---- */
+
+static int sim_attach(struct io *io, struct io_stream *stream)
+{
+    struct sim_socket *s = socket_of(door_of(io), stream);
+
+    assert(!s->stream && !s->closed);
+    s->stream = stream;
+    s->io = io;
+    return 0;
+}
+
+static void sim_nothing(struct io *io, struct io_stream *stream)
+{
+    (void)io;
+    (void)stream; /* io_reap looks at the flags */
+}
+
+static void sim_shut(struct io *io, struct io_stream *stream)
+{
+    if (stream->flags & IO_QUEUED) {
+        stream->flags &= (uint16_t)~IO_QUEUED;
+        list_remove(&stream->link);
+    }
+    io_stream_over(io, stream);
+}
+
+static void sim_release(struct io *io, struct io_stream *stream)
+{
+    struct sim_socket *s = socket_of(door_of(io), stream);
+
+    s->closed = stream->flags & IO_CLOSING;
+    s->stream = NULL;
+    s->io = NULL;
+    stream->flags = 0;
+}
+
+/* What the broker gets in one piece. Returns whether something happened. */
+static bool receive(struct sim_socket *s)
+{
+    struct io_stream *stream = s->stream;
+
+    if (stream->flags & IO_CLOSING || !(stream->flags & IO_WANT)) {
+        return false;
+    }
+    if (s->to_broker.len == 0) {
+        if (!s->finished && !s->reset) {
+            return false;
+        }
+        io_stream_end(stream, s->reset ? -ECONNRESET : 0);
+        return true;
+    }
+    const uint8_t *cut = s->cuts.ptr;
+    uint32_t len = (uint32_t)cut[0] << 24 | (uint32_t)cut[1] << 16 | (uint32_t)cut[2] << 8 | cut[3];
+    uint8_t *piece = malloc(len); /* of its exact size: the sanitizer sees one byte over */
+    assert(piece);
+    memcpy(piece, s->to_broker.ptr, len);
+    buf_consume(&s->to_broker, len);
+    buf_consume(&s->cuts, 4);
+    io_stream_got(stream, slice_of(piece, len));
+    free(piece);
+    return true;
+}
+
+/* ---- sends ---- */
+
+/* Let the socket take what it has room for; a whole send goes to `done`. */
+static void flush(struct sim_door *d, struct io_stream *stream)
+{
+    struct sim_socket *s = socket_of(d, stream);
+    uint32_t len = stream->send_len < s->room ? stream->send_len : s->room;
+
+    if (s->reset) {
+        list_append(&d->done, &stream->link);
+        return;
+    }
+    buf_put(&s->from_broker, slice_of(stream->send_ptr, len));
+    assert(!s->from_broker.failed);
+    stream->send_ptr += len;
+    stream->send_len -= len;
+    if (s->room != SIM_NO_LIMIT) {
+        s->room -= len;
+    }
+    list_append(stream->send_len > 0 ? &d->waiting : &d->done, &stream->link);
+}
+
+static void flush_all(struct sim_door *d, struct list *streams)
+{
+    struct list now, *node;
+
+    list_init(&now);
+    list_splice(&now, streams);
+    while ((node = list_pop(&now)) != NULL) {
+        flush(d, CONTAINER_OF(node, struct io_stream, link));
+    }
+}
+
+static unsigned tell_done(struct sim_door *d)
+{
+    struct list now, *node;
+    unsigned count = 0;
+
+    list_init(&now);
+    list_splice(&now, &d->done);
+    while ((node = list_pop(&now)) != NULL) {
+        struct io_stream *stream = CONTAINER_OF(node, struct io_stream, link);
+        stream->flags &= (uint16_t)~IO_QUEUED;
+        count++;
+        if (socket_of(d, stream)->reset) {
+            io_stream_send_failed(stream, -EPIPE);
+        } else {
+            io_stream_sent(stream);
+        }
+    }
+    return count;
+}
+
+/* ---- listeners ---- */
+
+static int sim_listen(struct io *io, struct io_listener *l)
+{
+    door_of(io)->listener = l;
+    return 0;
+}
+
+static void sim_accept_arm(struct io *io, struct io_listener *l)
+{
+    (void)io;
+    (void)l;
+}
+
+static void sim_accept_release(struct io *io, struct io_listener *l)
+{
+    (void)l;
+    door_of(io)->listener = NULL;
+}
+
+/* ---- the turn ---- */
+
+static unsigned sim_reap(struct io *io, unsigned budget)
+{
+    struct sim_door *d = door_of(io);
+    unsigned done = io_run_closed(io);
+
+    for (unsigned i = 0; i < d->net->count && done < budget; i++) {
+        struct sim_socket *s = &d->net->sockets[i];
+        if (!s->accepted && s->shard == d->shard && d->listener && !(d->listener->flags & IO_CLOSING)) {
+            s->accepted = true;
+            d->listener->handler->accepted(d->listener, s->fd);
+            done++;
+        } else if (s->io == io) {
+            done += receive(s);
+        }
+    }
+    return done + tell_done(d);
+}
+
+static void sim_submit_wait(struct io *io, bool nowait, uint64_t deadline_ms)
+{
+    struct sim_door *d = door_of(io);
+
+    (void)nowait;
+    (void)deadline_ms; /* it never sleeps: the test's clock stands still meanwhile */
+    flush_all(d, &d->waiting);
+    flush_all(d, &io->to_send);
+    io->prompt = false;
+}
+
+static void sim_close(struct io *io)
+{
+    io_deinit(io);
+    free(door_of(io));
+}
+
+static const struct io_ops sim_ops = {
+    .name = "sim",
+    .close = sim_close,
+    .attach = sim_attach,
+    .arm = sim_nothing,
+    .disarm = sim_nothing,
+    .shut = sim_shut,
+    .release = sim_release,
+    .listen = sim_listen,
+    .accept_arm = sim_accept_arm,
+    .accept_shut = io_listener_over,
+    .accept_release = sim_accept_release,
+    .reap = sim_reap,
+    .submit_wait = sim_submit_wait,
+};
+
+int sim_door_open(const struct io_options *options, struct io **ret_io)
+{
+    struct sim_door *d = NULL;
+
+    (void)options;
+    assert(net_in_use);
+    if (posix_memalign((void **)&d, 64, sizeof(*d)) != 0) {
+        return -ENOMEM;
+    }
+    memset(d, 0, sizeof(*d));
+    io_init(&d->io, &sim_ops);
+    list_init(&d->waiting);
+    list_init(&d->done);
+    d->net = net_in_use;
+    d->shard = doors_opened++;
+    *ret_io = &d->io;
+    return 0;
+}
