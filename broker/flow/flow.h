@@ -82,7 +82,8 @@ struct publication {
     bool retain;
 };
 
-void publication_of_message(struct publication *pub, struct message *message); /* borrows; publication_end is not needed */
+/* Borrows; publication_end is not needed. */
+void publication_of_message(struct publication *pub, struct message *message);
 struct message *publication_message(struct publication *pub); /* borrowed; NULL when memory is out */
 void publication_end(struct publication *pub);
 
@@ -124,7 +125,8 @@ void connect_arrived(struct conn *conn); /* accepted: the clock runs */
 struct subscribe_job;
 bool subscribe_from_client(struct conn *conn, const struct mqtt_frame *frame);
 bool unsubscribe_from_client(struct conn *conn, const struct mqtt_frame *frame);
-void subscribe_forget(struct broker *b, struct session *session); /* it has ended: take its subscriptions out of every table */
+/* It has ended: take its subscriptions out of every table. */
+void subscribe_forget(struct broker *b, struct session *session);
 void subscribe_conn_gone(struct conn *conn);
 void subscribe_deinit(struct broker *b); /* all threads have ended */
 /* One filter of a job has been settled, with 0 or a negative errno. */
@@ -154,7 +156,8 @@ int share_subscribe(struct broker *b, struct session_share *share, bool existed,
 /* End and free a shared subscription; ended: so does the session. What it had not begun to deliver goes to other members. */
 void share_unsubscribe(struct broker *b, struct session_share *share, bool ended);
 void share_online(struct broker *b, struct session *session, bool online);
-void share_hand_on(struct broker *b, struct session *session); /* connection lost: unacknowledged QoS 1 goes to others */
+/* Connection lost: unacknowledged QoS 1 goes to others. */
+void share_hand_on(struct broker *b, struct session *session);
 void share_settled(struct broker *b, struct session *session, uint64_t share);
 void share_flush(struct broker *b);
 void share_publish(struct broker *b, const struct route_share *share, struct publication *pub, struct receipt_open *open);

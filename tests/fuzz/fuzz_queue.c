@@ -7,6 +7,7 @@
 #include "tests/fuzz/ops.h"
 
 #define MESSAGES_MAX 2000
+#define BURSTS_MAX 5 /* an input: they take long */
 
 struct item {
     struct message *message;
@@ -19,7 +20,7 @@ struct item {
 struct model {
     struct queue *q;
     struct item items[MESSAGES_MAX]; /* in the order of coming; DONE ones stay */
-    unsigned count;
+    unsigned count, bursts;
 };
 
 static struct message *message_of_size(unsigned bytes)
@@ -103,7 +104,8 @@ static void op_send(struct model *m, uint32_t window, bool give_up)
     uint64_t number;
     struct queue_entry *e = queue_next(m->q, window, &number);
 
-    require((e != NULL) == (item != NULL && inflight < window));
+    bool span_left = m->q->sent - m->q->head < QUEUE_SPAN_MAX;
+    require((e != NULL) == (item != NULL && inflight < window && span_left));
     if (!e) {
         return;
     }
@@ -174,6 +176,33 @@ static void op_rewind(struct model *m)
     }
 }
 
+/* Nearly a round of identifiers goes by, sent and acknowledged one by one, while the others are as they are: open ones are passed over. */
+static void op_burst(struct model *m, uint8_t less)
+{
+    static bool in_use[QUEUE_IDS + 1];
+    if (due_item(m) || m->bursts++ >= BURSTS_MAX) {
+        return;
+    }
+    memset(in_use, 0, sizeof(in_use));
+    for (unsigned i = 0; i < m->count; i++) {
+        in_use[m->items[i].packet_id] |= m->items[i].state != QUEUE_DONE;
+    }
+    struct message *message = message_of_size(1);
+    for (unsigned n = less; n < QUEUE_IDS; n++) {
+        uint64_t number;
+        require(queue_push(m->q, &(struct queue_item){.message = message, .qos = 1}) == 0);
+        if (queue_next(m->q, UINT32_MAX, &number)) {
+            require(!in_use[queue_packet_id(number)] && queue_packet_id(number) != 0);
+            queue_mark_sent(m->q, number);
+        } else {
+            require(m->q->sent - m->q->head >= QUEUE_SPAN_MAX && queue_oldest_waiting(m->q, &number));
+        }
+        queue_finish(m->q, number);
+    }
+    require(atomic_load(&message->refs) == 1);
+    message_unref(message);
+}
+
 /* Begin near the end of the round of identifiers, or of a multiple of it: where numbers and identifiers part. */
 static struct queue *queue_at_number(uint8_t where)
 {
@@ -207,7 +236,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             op_ack(&m, ops_byte(&in), op >> 3);
             break;
         case 5:
-            op_drop_oldest(&m);
+            if (op >= 248) {
+                op_burst(&m, ops_byte(&in));
+            } else {
+                op_drop_oldest(&m);
+            }
             break;
         case 6:
             op_send(&m, 1 + ops_byte(&in) % 20, true);
