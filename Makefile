@@ -2,6 +2,10 @@
 #
 #   BUILD=release (default, gcc) | clang | asan | tsan | fuzz (clang)      each builds into build/$(BUILD)
 
+# What make says: the name of each step; V=1 shows the commands.
+Q := $(if $(V),,@)
+SAY := @$(if $(V),true,echo)
+
 BUILD ?= release
 CC := $(if $(filter default,$(origin CC)),$(if $(filter clang fuzz,$(BUILD)),clang,gcc),$(CC))
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
@@ -52,26 +56,31 @@ help:
 
 $(B)/%.o: %.c
 	@mkdir -p $(dir $@)
-	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(SAY) '  CC    $<'
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/tern.a: $(CORE_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 $(B)/tern: $(B)/broker/main.o $(B)/tern.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(SAY) '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 	@ln -sfn $(BUILD)/tern build/tern
 
 $(B)/tern-bench: $(BENCH_OBJ) $(B)/tern.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(SAY) '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(UNIT): $(B)/%: $(B)/%.o $(TESTLIB_OBJ) $(B)/tern.a
-	$(CC) $(LDFLAGS) -o $@ $< $(TESTLIB_OBJ) $(B)/tern.a $(LDLIBS) -lcunit
+	$(SAY) '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(TESTLIB_OBJ) $(B)/tern.a $(LDLIBS) -lcunit
 
-SIM_OBJ := $(B)/tests/lib/sim_io.o $(B)/tests/lib/sim_node.o
+SIM_OBJ := $(patsubst %,$(B)/tests/lib/%.o,sim_io sim_node judge)
 
 $(FUZZ): $(B)/%: $(B)/%.o $(SIM_OBJ) $(B)/tern.a
-	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(SIM_OBJ) $(B)/tern.a $(LDLIBS)
+	$(SAY) '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(SIM_OBJ) $(B)/tern.a $(LDLIBS)
 
 # Preloaded into the broker by tests/torture.
 $(B)/failing_malloc.so: tests/lib/failing_malloc.c

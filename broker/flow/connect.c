@@ -20,6 +20,7 @@ void connect_arrived(struct conn *conn)
 /* ---- no ---- */
 
 #define REFUSAL_BYTES_MAX 64u /* a CONNACK with one of our reason strings */
+#define REFUSAL_BYTES_MIN 5u  /* and without */
 
 /* Refuse in the client's own words (3.2.2.2): a reason code, a return code, or silence. */
 static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, const struct mqtt_connect *c)
@@ -35,6 +36,9 @@ static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, 
     if (version != MQTT_V5) {
         connack.code = mqtt_connack_code_v3(reason);
         answer = connack.code != 0 && (version != 0 || reason == MQTT_UNSUPPORTED_PROTOCOL_VERSION);
+    } else if (mqtt_property_has(&c->properties, MQTT_PROP_MAXIMUM_PACKET_SIZE) &&
+               c->properties.packet_bytes_max < REFUSAL_BYTES_MIN) {
+        answer = false;
     } else if (!mqtt_property_has(&c->properties, MQTT_PROP_MAXIMUM_PACKET_SIZE) ||
                c->properties.packet_bytes_max >= REFUSAL_BYTES_MAX) { /* [MQTT-3.2.2-19] */
         connack.properties.reason_string = slice_str(mqtt_reason_name(reason));
@@ -296,7 +300,8 @@ static int settle_terms(struct broker *b, struct conn *conn, const struct mqtt_c
     return 0;
 }
 
-static void send_connack(struct broker *b, struct conn *conn, const struct mqtt_connect *c, bool present, bool assigned)
+static void encode_connack(const struct broker *b, const struct conn *conn, const struct mqtt_connect *c, bool present,
+                           bool assigned, struct buf *out)
 {
     struct mqtt_connack connack = {.session_present = present && c->version != MQTT_V31}; /* 3.1 has no such flag */
 
@@ -307,8 +312,21 @@ static void send_connack(struct broker *b, struct conn *conn, const struct mqtt_
             set_number(&connack.properties, MQTT_PROP_ASSIGNED_CLIENT_ID);
         }
     }
-    mqtt_connack_encode(conn_out(conn), c->version, &connack);
-    broker_metric(b, METRIC_PACKETS_SENT, 1);
+    mqtt_connack_encode(out, c->version, &connack);
+}
+
+/* Whether the client may be sent its CONNACK: nothing in it can be left away [MQTT-3.1.2-24]. */
+static bool connack_fits(const struct broker *b, const struct conn *conn, const struct mqtt_connect *c, bool assigned)
+{
+    struct buf connack = {0};
+
+    if (conn->packet_bytes_max == MQTT_PACKET_BYTES_MAX) {
+        return true;
+    }
+    encode_connack(b, conn, c, false, assigned, &connack);
+    bool fits = connack.len <= conn->packet_bytes_max;
+    buf_deinit(&connack);
+    return fits;
 }
 
 static void log_connected(const struct conn *conn, const struct mqtt_connect *c, bool present)
@@ -330,6 +348,10 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
         refuse(conn, (uint8_t)c->version, MQTT_SERVER_UNAVAILABLE, c);
         return;
     }
+    if (!connack_fits(b, conn, c, assigned)) {
+        refuse(conn, (uint8_t)c->version, MQTT_PACKET_TOO_LARGE, c);
+        return;
+    }
     enum mqtt_reason reason = claim(b, c, &out);
     if (reason != MQTT_SUCCESS) {
         refuse(conn, (uint8_t)c->version, reason, c);
@@ -339,7 +361,8 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
     struct session *session = out.session;
     session->front = conn;
     conn->session = session;
-    send_connack(b, conn, c, out.existed, assigned); /* [MQTT-3.2.0-1]: before anything else */
+    encode_connack(b, conn, c, out.existed, assigned, conn_out(conn)); /* [MQTT-3.2.0-1]: before anything else */
+    broker_metric(b, METRIC_PACKETS_SENT, 1);
     log_connected(conn, c, out.existed);
     broker_metric(b, METRIC_CONNECTS, 1);
     broker_metric(b, METRIC_CONNECTED, 1);

@@ -10,7 +10,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
-#define SETTLE_ROUNDS 400u  /* more than anything needs: who comes here turns in a circle */
+#define SETTLE_ROUNDS 50000u /* more than there are bytes to receive one by one: who comes here turns in a circle */
 #define QUIET_ROUNDS 6u     /* a mail there, its answer, and a spare round for each */
 #define EXPIRY_STEP_MS 50000u
 
