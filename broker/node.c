@@ -20,7 +20,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
-#define STOP_MS 5000u       /* for clients to read their DISCONNECT */
+#define STOP_MS 2000u       /* for clients to read their DISCONNECT */
 #define SPARE_DESCRIPTORS 64u /* of one shard: rings, listeners, log */
 #define ROUTE_READERS SHARDS_MAX
 

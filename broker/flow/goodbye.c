@@ -146,7 +146,11 @@ void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text)
         send_disconnect(b, conn, reason, text);
     }
     detach(conn, &(struct parting){0});
-    conn_finish(conn); /* [MQTT-3.14.4-2] */
+    if (conn_out_bytes(conn) > 0) {
+        conn_finish(conn); /* [MQTT-3.14.4-2] */
+    } else { /* a 3.x client: there is no last word to be lost */
+        conn_drop(conn);
+    }
 }
 
 void goodbye_lost(struct conn *conn, int error)

@@ -151,6 +151,12 @@ static enum mqtt_reason check_filter(const struct broker *b, struct slice text, 
     return MQTT_SUCCESS;
 }
 
+static void log_filter(const struct conn *conn, const char *event, struct slice filter, uint8_t code)
+{
+    log_event(LOG_DEBUG, event, {"client", LOG_SLICE(session_client_id(conn->session))}, {"filter", LOG_SLICE(filter)},
+              {"code", LOG_INT(code)});
+}
+
 static void subscribe_one(struct broker *b, struct subscribe_job *job, uint32_t index, const struct mqtt_subscription *s)
 {
     struct slice name, filter;
@@ -198,6 +204,12 @@ static void send_suback(struct broker *b, struct subscribe_job *job)
 {
     struct mqtt_suback suback = {.packet_id = job->packet.packet_id, .codes = slice_of(job->codes, job->packet.count)};
 
+    struct mqtt_subscribe walk = job->packet;
+    struct mqtt_subscription sub;
+
+    for (uint32_t i = 0; mqtt_subscribe_next(&walk, &sub); i++) {
+        log_filter(job->conn, "subscribed", sub.filter, job->codes[i]);
+    }
     mqtt_suback_encode(conn_out(job->conn), MQTT_SUBACK, job->conn->version, &suback);
     broker_metric(b, METRIC_PACKETS_SENT, 1);
 }
@@ -383,7 +395,9 @@ bool unsubscribe_from_client(struct conn *conn, const struct mqtt_frame *frame)
     }
     uint16_t packet_id = u.packet_id;
     while (mqtt_unsubscribe_next(&u, &filter)) { /* [MQTT-3.10.4-6] */
-        buf_u8(&codes, unsubscribe_one(b, conn->session, filter));
+        uint8_t code = unsubscribe_one(b, conn->session, filter);
+        log_filter(conn, "unsubscribed", filter, code);
+        buf_u8(&codes, code);
     }
     if (codes.failed) {
         goodbye(conn, MQTT_SERVER_BUSY, "out of memory");

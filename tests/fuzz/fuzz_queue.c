@@ -1,8 +1,9 @@
 /* fuzz_queue.c -- the queue of one session against a plain array of its messages, over many connections.
  *
- * What the specification asks is checked at each sending: an identifier that is not 0 and not in use [MQTT-2.2.1-4], no more in flight than
- * the window [MQTT-3.3.4-9], after a lost connection everything open again, in the order of first sending and with its identifier
- * [MQTT-4.4.0-1] [MQTT-4.6.0-1], PUBREL and not PUBLISH for what was received [MQTT-4.3.3-6], then new messages in their order. */
+ * What the specification asks is checked at each sending: an identifier that is not 0 and not in use [MQTT-2.2.1-4], no
+ * more in flight than the window [MQTT-3.3.4-9], after a lost connection everything open again, in the order of first
+ * sending and with its identifier [MQTT-4.4.0-1] [MQTT-4.6.0-1], PUBREL and not PUBLISH for what was received
+ * [MQTT-4.3.3-6], then new messages in their order. */
 #include "broker/session/queue.h"
 #include "tests/fuzz/ops.h"
 
@@ -176,7 +177,8 @@ static void op_rewind(struct model *m)
     }
 }
 
-/* Nearly a round of identifiers goes by, sent and acknowledged one by one, while the others are as they are: open ones are passed over. */
+/* Nearly a round of identifiers goes by, sent and acknowledged one by one, while the others are as they are: open ones
+ * are passed over. */
 static void op_burst(struct model *m, uint8_t less)
 {
     static bool in_use[QUEUE_IDS + 1];

@@ -1,7 +1,7 @@
 /* fuzz_retained.c -- retained messages against an array by topic, with cursors that step while messages come and go.
  *
- * Every topic that was there for the whole life of a cursor, and that the cursor is for, is found exactly once; nothing is found that
- * is not there at that moment. An expired message may or may not have been removed, but is never seen. */
+ * Every topic that was there for the whole life of a cursor, and that the cursor is for, is found exactly once; nothing
+ * is found that is not there at that moment. An expired message may or may not have been removed, but is never seen. */
 #include "broker/topic/retained.h"
 #include "proto/mqtt/topic.h"
 #include "tests/fuzz/ops.h"
@@ -206,7 +206,8 @@ static void check_counts(struct model *m)
     require(count == retained_count(m->store) && bytes == retained_bytes(m->store)); /* there is no $SYS here */
 }
 
-/* Walk all cursors to their ends; then nothing but what lives is left after sweeping, and nothing after clearing that. */
+/* Walk all cursors to their ends; then nothing but what lives is left after sweeping, and nothing after clearing that.
+ */
 static void end(struct model *m)
 {
     char text[OPS_TEXT_MAX];

@@ -1,7 +1,9 @@
-/* fuzz_topic_match.c -- filters and topics from the input, matched in the tree, in the route table and by the plain definition.
+/* fuzz_topic_match.c -- filters and topics from the input, matched in the tree, in the route table and by the plain
+ * definition.
  *
- * The input is text: lines of filters and, after an empty line, lines of topics. Its bytes below 128 are spread over the few characters
- * that matter, so that any input says something. Each filter belongs to an owner of its own and to a shard. Both indexes must find for each topic exactly what mqtt_filter_matches says, filter by filter. */
+ * The input is text: lines of filters and, after an empty line, lines of topics. Its bytes below 128 are spread over
+ * the few characters that matter, so that any input says something. Each filter belongs to an owner of its own and to a
+ * shard. Both indexes must find for each topic exactly what mqtt_filter_matches says, filter by filter. */
 #include "broker/topic/route_table.h"
 #include "broker/topic/topic_tree.h"
 #include "proto/mqtt/topic.h"
@@ -43,8 +45,8 @@ static void take_lines(struct slice *rest, bool (*valid)(struct slice, unsigned)
     }
 }
 
-static void check_topic(struct topic_tree *tree, const struct route_table *routes, const struct lines *filters, char *owners,
-                        struct slice topic)
+static void check_topic(struct topic_tree *tree, const struct route_table *routes, const struct lines *filters,
+                        char *owners, struct slice topic)
 {
     uint64_t hash = hash_keyed(&ops_key, topic), want = 0, found = 0;
     struct match *local = NULL;
@@ -86,7 +88,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (unsigned i = 0; i < filters.count; i++) {
         struct subscription_options options = {.qos = 1};
         bool existed, first;
-        require(topic_tree_subscribe(tree, &owners[i], filters.at[i], &options, &subscriptions[i], &existed, &first) == 0);
+        require(topic_tree_subscribe(tree, &owners[i], filters.at[i], &options, &subscriptions[i], &existed, &first) ==
+                0);
         require(!existed && first);
         require(route_table_add(routes, filters.at[i], i) == 0);
     }

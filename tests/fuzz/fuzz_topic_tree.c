@@ -1,7 +1,7 @@
 /* fuzz_topic_tree.c -- subscribing, unsubscribing and matching against a list that is searched from end to end.
  *
- * Everything that a match says of a session is computed a second time from the list, with the plain definition of matching. At the
- * end nothing is left in the tree. */
+ * Everything that a match says of a session is computed a second time from the list, with the plain definition of
+ * matching. At the end nothing is left in the tree. */
 #include "broker/topic/topic_tree.h"
 #include "proto/mqtt/topic.h"
 #include "tests/fuzz/ops.h"

@@ -1,7 +1,7 @@
 /* ops.h -- the input of a fuzz target as a list of operations on a few topics.
  *
- * Why: what matters in a table of topics is that operations meet on the same few levels. A topic is therefore one byte of input, two bits
- * a level, so that every byte is valid and a mutation of one bit is a neighbour. */
+ * Why: what matters in a table of topics is that operations meet on the same few levels. A topic is therefore one byte
+ * of input, two bits a level, so that every byte is valid and a mutation of one bit is a neighbour. */
 #ifndef TERN_TESTS_FUZZ_OPS_H
 #define TERN_TESTS_FUZZ_OPS_H
 
@@ -30,8 +30,8 @@ static inline uint8_t ops_byte(struct slice *in)
 
 #define OPS_TEXT_MAX 24
 
-/* A topic of one to three levels out of `a`, `b`, `$s` and the empty one; with `wild`, a filter: `+` stands for `b` and the fourth
- * pair of bits says whether `#` comes last. */
+/* A topic of one to three levels out of `a`, `b`, `$s` and the empty one; with `wild`, a filter: `+` stands for `b` and
+ * the fourth pair of bits says whether `#` comes last. */
 static inline struct slice ops_text(uint8_t byte, bool wild, char text[OPS_TEXT_MAX])
 {
     static const char *const plain_levels[] = {"a", "b", "$s", ""}, *const wild_levels[] = {"a", "+", "$s", ""};

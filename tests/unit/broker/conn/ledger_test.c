@@ -21,7 +21,8 @@ static struct ledger *ledger(uint32_t connections_max, uint32_t per_address_max)
     return l;
 }
 
-/* A row of arrivals and departures: `+a` address a comes and is let in, `-a` it comes and is refused, `.a` one of it leaves. */
+/* A row of arrivals and departures: `+a` address a comes and is let in, `-a` it comes and is refused, `.a` one of it
+ * leaves. */
 static const struct {
     const char *name;
     uint32_t connections_max, per_address_max;
@@ -78,7 +79,8 @@ static void test_addresses(void)
     ledger_free(l);
 }
 
-/* New limits are for those who come: nobody is sent away, and who was not counted by address is not missed when he leaves. */
+/* New limits are for those who come: nobody is sent away, and who was not counted by address is not missed when he
+ * leaves. */
 static void test_reload(void)
 {
     struct ledger *l = ledger(0, 0);

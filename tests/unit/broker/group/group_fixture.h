@@ -107,9 +107,8 @@ static inline struct outcome tick(struct fixture *f)
 
 static inline struct outcome subscribe(struct fixture *f, struct session *s, const char *filter, uint8_t qos)
 {
-    struct command c = {.type = COMMAND_SUBSCRIBE,
-                        .session = s,
-                        .subscribe = {.filter = slice_str(filter), .options = {.qos = qos}}};
+    struct command c = {
+        .type = COMMAND_SUBSCRIBE, .session = s, .subscribe = {.filter = slice_str(filter), .options = {.qos = qos}}};
     return fixture_apply(f, &c);
 }
 
@@ -134,7 +133,8 @@ static inline uint16_t send_next(struct session *s)
     return queue_packet_id(number);
 }
 
-static inline struct outcome acknowledge(struct fixture *f, struct session *s, enum command_type type, uint16_t packet_id)
+static inline struct outcome acknowledge(struct fixture *f, struct session *s, enum command_type type,
+                                         uint16_t packet_id)
 {
     return fixture_apply(f, &(struct command){.type = type, .session = s, .packet_id = packet_id});
 }

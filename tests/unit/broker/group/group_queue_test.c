@@ -1,16 +1,17 @@
-/* group_queue_test.c -- messages to a client: which acknowledgement ends what, and what happens when the queue is full. */
+/* group_queue_test.c -- messages to a client: which acknowledgement ends what, and what happens when the queue is full.
+ */
 #include "tests/unit/broker/group/group_fixture.h"
 
 #include <errno.h>
 
-/* One message of a session, sent or not, then a row of acknowledgements. Letters: A PUBACK, J PUBREC with a failure, R PUBREC,
- * C PUBCOMP, D discard. Each has a wanted answer: '.' good, '?' no such identifier, '!' the wrong kind. */
+/* One message of a session, sent or not, then a row of acknowledgements. Letters: A PUBACK, J PUBREC with a failure, R
+ * PUBREC, C PUBCOMP, D discard. Each has a wanted answer: '.' good, '?' no such identifier, '!' the wrong kind. */
 static const struct {
     const char *name;
     uint8_t qos;
     bool sent;
     const char *given, *want;
-    bool gone;         /* in the end */
+    bool gone;           /* in the end */
     const char *settled; /* 's' where the share is told */
 } acks[] = {
     {"qos 1", 1, true, "A", ".", true, "s"},
@@ -92,7 +93,8 @@ static void test_unknown_ids(void)
     fixture_deinit(&f);
 }
 
-/* [MQTT-4.4.0-1]: after a lost connection everything that was in flight is sent again, and may be acknowledged again. */
+/* [MQTT-4.4.0-1]: after a lost connection everything that was in flight is sent again, and may be acknowledged again.
+ */
 static void test_detach_rewinds(void)
 {
     struct fixture f;
@@ -107,7 +109,8 @@ static void test_detach_rewinds(void)
     detach(&f, s);
     CHECK(s->queue->inflight == 0 && session_waiting(s) == 2);
     claim(&f, "c", false, 60, NULL);
-    CHECK(acknowledge(&f, s, COMMAND_COMPLETE, first).error == -ENOENT); /* PUBREL was not sent on this connection yet */
+    CHECK(acknowledge(&f, s, COMMAND_COMPLETE, first).error ==
+          -ENOENT); /* PUBREL was not sent on this connection yet */
     CHECK(send_next(s) == first && send_next(s) == second);
     CHECK(acknowledge(&f, s, COMMAND_COMPLETE, first).error == 0);
     CHECK(acknowledge(&f, s, COMMAND_RECEIVED, second).error == 0);
@@ -122,9 +125,9 @@ static const struct {
     uint32_t waiting_max;
     unsigned bytes_max;  /* in messages of 10 bytes of payload */
     unsigned bytes_more; /* and so many bytes besides */
-    unsigned sent;      /* of the first ones */
-    unsigned before;    /* messages of 10 bytes that are there */
-    unsigned payload;   /* of the one that comes then */
+    unsigned sent;       /* of the first ones */
+    unsigned before;     /* messages of 10 bytes that are there */
+    unsigned payload;    /* of the one that comes then */
     bool drop_oldest;
     int want_error;
     bool want_replaced;

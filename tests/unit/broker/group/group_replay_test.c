@@ -1,5 +1,5 @@
-/* group_replay_test.c -- the same commands give the same outcomes, wherever things lie in memory; and a command for which memory
- * runs out has changed nothing. */
+/* group_replay_test.c -- the same commands give the same outcomes, wherever things lie in memory; and a command for
+ * which memory runs out has changed nothing. */
 #include "tests/lib/alloc_fail.h"
 
 /* Compiled here once more, so that their allocations can be made to fail. */
@@ -22,7 +22,7 @@
 struct player {
     struct fixture f;
     struct prng random;
-    uint64_t trace; /* of all outcomes so far */
+    uint64_t trace;                         /* of all outcomes so far */
     unsigned errors, ended, wills, resumed; /* how often, so that the script is known to reach everything */
 };
 
@@ -115,7 +115,8 @@ static struct outcome play_subscription(struct player *p, struct session *s)
 
     switch (prng_below(&p->random, 4)) {
     case 0:
-        out = fixture_apply(&p->f, &(struct command){.type = COMMAND_UNSUBSCRIBE, .session = s, .unsubscribe = slice_str(filter)});
+        out = fixture_apply(
+            &p->f, &(struct command){.type = COMMAND_UNSUBSCRIBE, .session = s, .unsubscribe = slice_str(filter)});
         if (out.subscription) {
             trace_number(p, topic_tree_unsubscribe(p->f.context.tree, out.subscription));
             out.subscription = NULL;
@@ -124,7 +125,8 @@ static struct outcome play_subscription(struct player *p, struct session *s)
     case 1:
         if (!list_empty(&s->shares)) {
             struct session_share *share = CONTAINER_OF(s->shares.next, struct session_share, in_session);
-            out = fixture_apply(&p->f, &(struct command){.type = COMMAND_SHARE_LEAVE, .session = s, .share_leave = share});
+            out = fixture_apply(&p->f,
+                                &(struct command){.type = COMMAND_SHARE_LEAVE, .session = s, .share_leave = share});
             free(share);
             return out;
         }
@@ -154,8 +156,8 @@ static struct outcome play_message(struct player *p, struct session *s)
     if (kind == COUNT_OF(kinds) + 1 && s->front) {
         trace_number(p, send_next(s));
     }
-    return publish(&p->f, s, slice_of("0123456789", prng_below(&p->random, 11)), (uint8_t)(1 + prng_below(&p->random, 2)),
-                   prng_below(&p->random, 3));
+    return publish(&p->f, s, slice_of("0123456789", prng_below(&p->random, 11)),
+                   (uint8_t)(1 + prng_below(&p->random, 2)), prng_below(&p->random, 3));
 }
 
 static struct outcome play_retain(struct player *p)
@@ -268,21 +270,25 @@ static struct footprint footprint_of(const struct fixture *f, const struct sessi
 
 static struct message *spare; /* the message of the rows below */
 
-/* Commands that take memory; `s` is detached, has a will with a delay and a full queue of one message, and a neighbour. */
+/* Commands that take memory; `s` is detached, has a will with a delay and a full queue of one message, and a neighbour.
+ */
 static struct command hungry_command(unsigned row, struct session *s)
 {
     switch (row) {
     case 0:
-        return (struct command){.type = COMMAND_CLAIM, .claim = {.client_id = SLICE("new"), .hash = test_hash(SLICE("new"))}};
+        return (struct command){.type = COMMAND_CLAIM,
+                                .claim = {.client_id = SLICE("new"), .hash = test_hash(SLICE("new"))}};
     case 1:
         return (struct command){.type = COMMAND_CLAIM,
                                 .claim = {.client_id = SLICE("s"), .hash = test_hash(SLICE("s")), .clean_start = true}};
     case 2:
         return (struct command){.type = COMMAND_SUBSCRIBE, .session = s, .subscribe.filter = SLICE("new")};
     case 3:
-        return (struct command){.type = COMMAND_SHARE_JOIN, .session = s, .share = {.name = SLICE("g"), .filter = SLICE("f")}};
+        return (struct command){
+            .type = COMMAND_SHARE_JOIN, .session = s, .share = {.name = SLICE("g"), .filter = SLICE("f")}};
     case 4:
-        return (struct command){.type = COMMAND_PUBLISH, .session = s, .publish = {.message = spare, .qos = 1, .ids = SLICE("\x0b\x01")}};
+        return (struct command){
+            .type = COMMAND_PUBLISH, .session = s, .publish = {.message = spare, .qos = 1, .ids = SLICE("\x0b\x01")}};
     case 5:
         return (struct command){.type = COMMAND_QOS2_IN, .session = s, .packet_id = 5};
     default:
@@ -290,7 +296,8 @@ static struct command hungry_command(unsigned row, struct session *s)
     }
 }
 #define HUNGRY 7
-static const char *const hungry_names[HUNGRY] = {"claim", "clean start", "subscribe", "share join", "publish", "qos 2 in", "retain"};
+static const char *const hungry_names[HUNGRY] = {"claim",   "clean start", "subscribe", "share join",
+                                                 "publish", "qos 2 in",    "retain"};
 
 static void test_out_of_memory(void)
 {

@@ -1,5 +1,5 @@
-/* group_test.c -- each command and what comes of it: sessions, wills, subscriptions, QoS 2, retained messages. The queue has its
- * own file, group_queue_test.c. */
+/* group_test.c -- each command and what comes of it: sessions, wills, subscriptions, QoS 2, retained messages. The
+ * queue has its own file, group_queue_test.c. */
 #include "tests/unit/broker/group/group_fixture.h"
 
 #include <errno.h>
@@ -74,7 +74,8 @@ static void test_session_quota(void)
 #define AT_ONCE 0
 #define NOT UINT64_MAX
 
-/* A session with a will loses its connection; then the group's ticks come when they are due. Times in seconds from the loss. */
+/* A session with a will loses its connection; then the group's ticks come when they are due. Times in seconds from the
+ * loss. */
 static const struct {
     const char *name;
     uint32_t expiry_s;
@@ -156,7 +157,8 @@ static void test_will_and_expiry(void)
     }
 }
 
-/* The client is back before the delay is over: the will is not published [MQTT-3.1.3-9], and the next loss counts anew. */
+/* The client is back before the delay is over: the will is not published [MQTT-3.1.3-9], and the next loss counts anew.
+ */
 static void test_back_in_time(void)
 {
     struct fixture f;
@@ -195,7 +197,8 @@ static int by_due(const void *a, const void *b)
     return x[0] != y[0] ? (x[0] < y[0] ? -1 : 1) : x[1] < y[1] ? -1 : 1;
 }
 
-/* Many sessions end in the order of their times, those of one time in the order of their making; some come back, some are ended. */
+/* Many sessions end in the order of their times, those of one time in the order of their making; some come back, some
+ * are ended. */
 static void test_due_order(void)
 {
     enum { SESSIONS = 300 };
@@ -207,14 +210,15 @@ static void test_due_order(void)
     fixture_init(&f);
 
     for (unsigned i = 0; i < SESSIONS; i++) {
-        snprintf(id, sizeof(id), "%0*u", i % 2 ? 4 : 400, i); /* two sizes, so that addresses do not grow with the order of making */
+        snprintf(id, sizeof(id), "%0*u", i / 100 % 2 ? 4 : 400,
+                 i); /* two sizes, so that addresses do not grow as uids do */
         sessions[i] = claim(&f, id, false, 1 + i * 7919 % 100, NULL).session;
     }
     for (unsigned i = 0; i < SESSIONS; i++) {
         detach(&f, sessions[i * 101 % SESSIONS]);
     }
     for (unsigned i = 0; i < SESSIONS; i++) {
-        snprintf(id, sizeof(id), "%0*u", i % 2 ? 4 : 400, i);
+        snprintf(id, sizeof(id), "%0*u", i / 100 % 2 ? 4 : 400, i);
         if (i % 3 == 0) {
             wrong += claim(&f, id, false, 60, NULL).session != sessions[i];
         } else if (i % 3 == 1 && i % 2) {
@@ -250,10 +254,9 @@ static struct outcome unsubscribe(struct fixture *f, struct session *s, const ch
 
 static struct outcome join(struct fixture *f, struct session *s, const char *name, const char *filter, uint8_t qos)
 {
-    struct command c = {
-        .type = COMMAND_SHARE_JOIN,
-        .session = s,
-        .share = {.name = slice_str(name), .filter = slice_str(filter), .options = {.qos = qos}}};
+    struct command c = {.type = COMMAND_SHARE_JOIN,
+                        .session = s,
+                        .share = {.name = slice_str(name), .filter = slice_str(filter), .options = {.qos = qos}}};
     return fixture_apply(f, &c);
 }
 

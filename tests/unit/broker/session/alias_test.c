@@ -55,12 +55,21 @@ static const struct {
     const char *name;
     struct use uses[8];
 } sequences[] = {
-    {"announced at the second appearance, alone from the third", {{4, 9, 0, false}, {4, 9, 1, false}, {4, 9, 1, true}, {4, 9, 1, true}}},
-    {"each slot has its number", {{5, 9, 0, false}, {7, 9, 0, false}, {5, 9, 2, false}, {7, 9, 4, false}, {5, 9, 2, true}}},
+    {"announced at the second appearance, alone from the third",
+     {{4, 9, 0, false}, {4, 9, 1, false}, {4, 9, 1, true}, {4, 9, 1, true}}},
+    {"each slot has its number",
+     {{5, 9, 0, false}, {7, 9, 0, false}, {5, 9, 2, false}, {7, 9, 4, false}, {5, 9, 2, true}}},
     {"too short to pay", {{4, 3, 0, false}, {4, 3, 0, false}, {4, 3, 0, false}, {4, 4, 0, false}, {4, 4, 1, false}}},
     {"topics that come once get none", {{4, 9, 0, false}, {8, 9, 0, false}, {12, 9, 0, false}, {16, 9, 0, false}}},
     {"a slot is taken back when others want it more, and announced anew",
-     {{4, 9, 0, false}, {4, 9, 1, false}, {8, 9, 0, false}, {8, 9, 0, false}, {8, 9, 0, false}, {8, 9, 1, false}, {8, 9, 1, true}, {4, 9, 0, false}}},
+     {{4, 9, 0, false},
+      {4, 9, 1, false},
+      {8, 9, 0, false},
+      {8, 9, 0, false},
+      {8, 9, 0, false},
+      {8, 9, 1, false},
+      {8, 9, 1, true},
+      {4, 9, 0, false}}},
     {"a topic that comes often keeps its slot",
      {{4, 9, 0, false}, {4, 9, 1, false}, {8, 9, 0, false}, {4, 9, 1, true}, {8, 9, 0, false}, {4, 9, 1, true}}},
 };
@@ -94,7 +103,8 @@ static void test_forget(void)
     alias_out_free(a);
 }
 
-/* Whatever comes, the client's table and ours agree: a number stands alone only for the topic that it was last sent with. */
+/* Whatever comes, the client's table and ours agree: a number stands alone only for the topic that it was last sent
+ * with. */
 static void test_client_agrees(void)
 {
     static const uint16_t bounds[] = {1, 3, 10, 65535};

@@ -123,4 +123,5 @@ static void test_full(void)
     packet_ids_deinit(&ids);
 }
 
-UNIT_MAIN("broker/session/packet_ids", {"empty", test_empty}, {"patterns", test_patterns}, {"full", test_full}, {"random", test_random})
+UNIT_MAIN("broker/session/packet_ids", {"empty", test_empty}, {"patterns", test_patterns}, {"full", test_full},
+          {"random", test_random})

@@ -1,4 +1,5 @@
-/* queue_test.c -- one sequence of messages to one client: sent in order, acknowledged in any, sent again from the front. */
+/* queue_test.c -- one sequence of messages to one client: sent in order, acknowledged in any, sent again from the
+ * front. */
 #include "broker/session/queue.h"
 #include "tests/lib/make_message.h"
 #include "tests/lib/unit.h"
@@ -127,8 +128,8 @@ static void test_release(void)
     queue_free(q);
 }
 
-/* A connection ends with messages in every state; the next one gets PUBLISH with DUP, PUBREL, and then what is new, in the
- * order of first sending and with the same identifiers [MQTT-4.4.0-1] [MQTT-4.6.0-1]. */
+/* A connection ends with messages in every state; the next one gets PUBLISH with DUP, PUBREL, and then what is new, in
+ * the order of first sending and with the same identifiers [MQTT-4.4.0-1] [MQTT-4.6.0-1]. */
 static void test_rewind(void)
 {
     struct queue *q = queue_new();
@@ -149,7 +150,10 @@ static void test_rewind(void)
         unsigned index;
         enum queue_state state;
         bool sent_before;
-    } want[] = {{2, QUEUE_SENT, true}, {3, QUEUE_RELEASED, true}, {5, QUEUE_SENT, true}, {6, QUEUE_WAITING, false},
+    } want[] = {{2, QUEUE_SENT, true},
+                {3, QUEUE_RELEASED, true},
+                {5, QUEUE_SENT, true},
+                {6, QUEUE_WAITING, false},
                 {7, QUEUE_WAITING, false}};
     for (unsigned i = 0; i < COUNT_OF(want); i++) {
         uint64_t number;
@@ -221,8 +225,8 @@ static void test_extra(void)
 
     for (size_t i = 0; i < COUNT_OF(extras); i++) {
         struct slice ids = unit_hex(extras[i].ids);
-        CHECK(queue_push(q, &(struct queue_item){.message = m, .qos = 1, .ids = ids, .share = extras[i].share,
-                                                 .retain = i % 2}) == 0);
+        CHECK(queue_push(q, &(struct queue_item){
+                                .message = m, .qos = 1, .ids = ids, .share = extras[i].share, .retain = i % 2}) == 0);
         const struct queue_entry *e = queue_at(q, i);
         CHECK_CASE(extras[i].name, (e->extra != NULL) == extras[i].want);
         CHECK_CASE(extras[i].name, !e->extra || e->extra->share == extras[i].share);
@@ -257,7 +261,7 @@ static void test_identifiers_go_round(void)
     queue_free(q);
 }
 
-static bool open_ids[65536]; /* by our own account */
+static bool open_ids[65536];   /* by our own account */
 static struct message *letter; /* what the following tests push, again and again */
 
 static void push_letter(struct queue *q)
@@ -265,8 +269,8 @@ static void push_letter(struct queue *q)
     CHECK(queue_push(q, &(struct queue_item){.message = letter, .qos = 1}) == 0);
 }
 
-/* Send what may be sent, at most `count`; the first `stuck` stay open, the others are acknowledged at once. Returns how many were sent,
- * or UINT32_MAX when an identifier was 0 or in use [MQTT-2.2.1-4]. */
+/* Send what may be sent, at most `count`; the first `stuck` stay open, the others are acknowledged at once. Returns how
+ * many were sent, or UINT32_MAX when an identifier was 0 or in use [MQTT-2.2.1-4]. */
 static unsigned send_all(struct queue *q, unsigned count, unsigned stuck)
 {
     unsigned sent = 0;

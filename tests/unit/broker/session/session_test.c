@@ -7,7 +7,8 @@
 
 static void test_new(void)
 {
-    static const size_t lengths[] = {1, 2, 23, 24, 1000, 65535}; /* of client ids; the broker itself makes up what is empty */
+    static const size_t lengths[] = {1,  2,    23,
+                                     24, 1000, 65535}; /* of client ids; the broker itself makes up what is empty */
 
     for (size_t i = 0; i < COUNT_OF(lengths); i++) {
         uint8_t *id = malloc(lengths[i]);

@@ -39,8 +39,8 @@ static void subscribe(struct fixture *f, void *owner, const char *filter)
 {
     struct subscription *s;
     bool existed, first;
-    CHECK(topic_tree_subscribe(f->tree, owner, slice_str(filter), &(struct subscription_options){.qos = 1}, &s, &existed,
-                               &first) == 0);
+    CHECK(topic_tree_subscribe(f->tree, owner, slice_str(filter), &(struct subscription_options){.qos = 1}, &s,
+                               &existed, &first) == 0);
     list_append(&f->subscriptions, &s->in_owner);
 }
 
@@ -61,7 +61,8 @@ static const struct match *local(struct fixture *f, const char *topic)
 
 static const struct route_match *routes(struct fixture *f, const char *topic)
 {
-    const struct route_match *m = match_cache_routes(f->cache, f->routes, slice_str(topic), test_hash(slice_str(topic)));
+    const struct route_match *m =
+        match_cache_routes(f->cache, f->routes, slice_str(topic), test_hash(slice_str(topic)));
     CHECK(m != NULL);
     return m;
 }
@@ -194,8 +195,8 @@ static void test_too_large(void)
     teardown(&f);
 }
 
-/* Topics of one set push each other out, the one that was used longest ago first. Their hashes differ above the bits that choose the
- * set; the only filter has a wildcard, so that nothing is looked up by hash. */
+/* Topics of one set push each other out, the one that was used longest ago first. Their hashes differ above the bits
+ * that choose the set; the only filter has a wildcard, so that nothing is looked up by hash. */
 static const struct match *in_one_set(struct fixture *f, uint64_t number)
 {
     char topic[8];
@@ -224,7 +225,8 @@ static void test_oldest_goes_first(void)
     teardown(&f);
 }
 
-/* More topics than a small cache has room for: with room to grow, they are all kept in the end. Without, the answers are right. */
+/* More topics than a small cache has room for: with room to grow, they are all kept in the end. Without, the answers
+ * are right. */
 static void test_growth(void)
 {
     static const unsigned sets_max[] = {64, 8192};
@@ -266,7 +268,8 @@ static void test_bytes(void)
         mark(local(&f, topic));
     }
     for (size_t i = 0; i < topic_count; i++) {
-        snprintf(topic, sizeof(topic), "large/%zu", topic_count - 1 - i); /* the latest first, so that asking changes nothing */
+        snprintf(topic, sizeof(topic), "large/%zu",
+                 topic_count - 1 - i); /* the latest first, so that asking changes nothing */
         if (!marked(local(&f, topic))) {
             break;
         }

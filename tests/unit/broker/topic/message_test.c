@@ -120,5 +120,5 @@ static void test_shared_between_threads(void)
     message_unref(m);
 }
 
-UNIT_MAIN("broker/topic/message", {"keeps", test_keeps}, {"topic lengths", test_topic_lengths},
-          {"counts", test_counts}, {"shared between threads", test_shared_between_threads})
+UNIT_MAIN("broker/topic/message", {"keeps", test_keeps}, {"topic lengths", test_topic_lengths}, {"counts", test_counts},
+          {"shared between threads", test_shared_between_threads})

@@ -209,14 +209,15 @@ static void test_sweep(void)
     retained_free(r);
 }
 
-static const char *const found_topics[] = {"a",   "a/b", "a/b/c", "a/c",  "b",        "b/b",    "/",
-                                           "/a",  "a/",  "a//c",  "$SYS", "$SYS/one", "$SYS/a/b", "c/b/c"};
+static const char *const found_topics[] = {"a",  "a/b", "a/b/c", "a/c",  "b",        "b/b",      "/",
+                                           "/a", "a/",  "a//c",  "$SYS", "$SYS/one", "$SYS/a/b", "c/b/c"};
 
 static void test_filters(void)
 {
     static const char *const filters[] = {
-        "#", "+", "+/+", "a/#", "a/+", "a", "a/b", "+/b", "+/b/#", "+/b/+", "/#", "+/", "/+", "a/+/c", "$SYS/#", "$SYS/+",
-        "$SYS", "x", "x/#", "x/+", "a/b/c/d", "a/b/c/#", "+/+/+", "+/#", "a//c", "a//#", "$SYS/a/b/#", "$SYS/+/b",
+        "#",       "+",       "+/+",   "a/#",   "a/+",    "a",      "a/b",        "+/b",      "+/b/#", "+/b/+",
+        "/#",      "+/",      "/+",    "a/+/c", "$SYS/#", "$SYS/+", "$SYS",       "x",        "x/#",   "x/+",
+        "a/b/c/d", "a/b/c/#", "+/+/+", "+/#",   "a//c",   "a//#",   "$SYS/a/b/#", "$SYS/+/b",
     };
     struct retained *r = store_new(100, UINT64_MAX);
 
@@ -321,7 +322,8 @@ static void test_changes(void)
     }
 }
 
-/* A cursor for what was there at a moment: what is set later, new or in place of an earlier one, reaches the reader as a publication. */
+/* A cursor for what was there at a moment: what is set later, new or in place of an earlier one, reaches the reader as
+ * a publication. */
 static void test_sequence(void)
 {
     static const char *const filters[] = {"#", "+/x", "a/x"};
@@ -383,5 +385,5 @@ static void test_free_with_messages(void)
 
 UNIT_MAIN("broker/topic/retained", {"set, get, clear", test_set_get_clear}, {"quota", test_quota},
           {"expiry", test_expiry}, {"sweep", test_sweep}, {"filters", test_filters},
-          {"bounded steps", test_bounded_steps}, {"changes under a cursor", test_changes},
-          {"sequence", test_sequence}, {"a page outlives the store", test_page_outlives_the_store}, {"free with messages", test_free_with_messages})
+          {"bounded steps", test_bounded_steps}, {"changes under a cursor", test_changes}, {"sequence", test_sequence},
+          {"a page outlives the store", test_page_outlives_the_store}, {"free with messages", test_free_with_messages})

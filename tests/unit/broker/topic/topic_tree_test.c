@@ -45,13 +45,14 @@ static struct match *match(struct topic_tree *t, const char *topic)
 
 /* Every pair of these is tried, alone in a tree: both directions of the definition. */
 static const char *const filters[] = {
-    "a",   "a/b",  "a/b/c", "/",    "/a",     "a/",   "//",     "#",       "+",         "+/+",    "a/#",
-    "a/+", "+/b",  "/+",    "+/",   "/#",     "a/+/c", "a/b/#", "+/b/#",   "+/+/#",     "#",      "$SYS/#",
-    "$SYS/+", "$SYS", "$SYS/a", "+/a", "a/b/c/d/e/f/g/h", "a/+/c/+/e/#", "a//b", "a/+/b", "$a", "$a/+/b",
+    "a",           "a/b",   "a/b/c", "/",      "/a",     "a/",   "//",     "#",     "+",
+    "+/+",         "a/#",   "a/+",   "+/b",    "/+",     "+/",   "/#",     "a/+/c", "a/b/#",
+    "+/b/#",       "+/+/#", "#",     "$SYS/#", "$SYS/+", "$SYS", "$SYS/a", "+/a",   "a/b/c/d/e/f/g/h",
+    "a/+/c/+/e/#", "a//b",  "a/+/b", "$a",     "$a/+/b",
 };
 static const char *const topics[] = {
-    "a", "b", "a/b", "a/b/c", "/", "/a", "a/", "//", "a//b", "$SYS", "$SYS/a", "$SYS/a/b", "$a", "$a//b", "a/$SYS",
-    "a/b/c/d/e/f/g/h", "a/b/c/d/e", "A", "A/b", "ab", "a/bc", "b/a", " a", "a/b/",
+    "a",  "b",     "a/b",    "a/b/c",           "/",         "/a", "a/",  "//", "a//b", "$SYS", "$SYS/a", "$SYS/a/b",
+    "$a", "$a//b", "a/$SYS", "a/b/c/d/e/f/g/h", "a/b/c/d/e", "A",  "A/b", "ab", "a/bc", "b/a",  " a",     "a/b/",
 };
 
 static void test_pairs(void)
@@ -86,20 +87,72 @@ static const struct {
 } joins[] = {
     {"one", {{"a/b", {.qos = 1}}}, "", "", 1, 1, false, false},
     {"highest of two [MQTT-3.3.4-2]", {{"a/b", {.qos = 0}}, {"a/#", {.qos = 2}}}, "", "", 2, 2, false, false},
-    {"all identifiers [MQTT-3.3.4-4]", {{"a/b", {.id = 1}}, {"a/+", {.id = 127}}, {"#", {.id = 128}}},
-     "0b01 0b7f 0b8001", "0b01 0b7f 0b8001", 0, 0, false, false},
-    {"one identifier twice is sent twice", {{"a/b", {.id = 5}}, {"a/+", {.id = 5}}}, "0b05 0b05", "0b05 0b05", 0, 0, false, false},
-    {"largest identifiers", {{"a/b", {.id = 16383}}, {"a/+", {.id = 2097151}}, {"+/b", {.id = 268435455}}, {"#", {.id = 16384}}},
-     "0bff7f 0bffff7f 0bffffff7f 0b808001", "0bff7f 0bffff7f 0bffffff7f 0b808001", 0, 0, false, false},
+    {"all identifiers [MQTT-3.3.4-4]",
+     {{"a/b", {.id = 1}}, {"a/+", {.id = 127}}, {"#", {.id = 128}}},
+     "0b01 0b7f 0b8001",
+     "0b01 0b7f 0b8001",
+     0,
+     0,
+     false,
+     false},
+    {"one identifier twice is sent twice",
+     {{"a/b", {.id = 5}}, {"a/+", {.id = 5}}},
+     "0b05 0b05",
+     "0b05 0b05",
+     0,
+     0,
+     false,
+     false},
+    {"largest identifiers",
+     {{"a/b", {.id = 16383}}, {"a/+", {.id = 2097151}}, {"+/b", {.id = 268435455}}, {"#", {.id = 16384}}},
+     "0bff7f 0bffff7f 0bffffff7f 0b808001",
+     "0bff7f 0bffff7f 0bffffff7f 0b808001",
+     0,
+     0,
+     false,
+     false},
     {"some without identifier", {{"a/b", {.qos = 1}}, {"a/+", {.id = 9}}}, "0b09", "0b09", 1, 1, false, false},
     {"retain as published of any", {{"a/b", {0}}, {"#", {.retain_as_published = true}}}, "", "", 0, 0, true, true},
-    {"no local [MQTT-3.8.3-3]", {{"a/b", {.qos = 2, .no_local = true, .id = 3}}}, "0b03", "", 2, MATCH_NONE, false, false},
-    {"no local of one of two: it alone is left out", {{"a/b", {.qos = 2, .no_local = true, .id = 3, .retain_as_published = true}},
-     {"a/#", {.qos = 1, .id = 4}}}, "0b03 0b04", "0b04", 2, 1, true, false},
-    {"no local, the other has retain as published", {{"a/b", {.qos = 0, .no_local = true}}, {"a/#", {.qos = 0, .retain_as_published = true}}},
-     "", "", 0, 0, true, true},
-    {"no local twice", {{"a/b", {.qos = 1, .no_local = true, .id = 1}}, {"a/#", {.qos = 2, .no_local = true}}}, "0b01", "", 2, MATCH_NONE, false, false},
-    {"not matching ones do not count", {{"a/b", {.qos = 0, .id = 2}}, {"a", {.qos = 2, .id = 3, .no_local = true}}}, "0b02", "0b02", 0, 0, false, false},
+    {"no local [MQTT-3.8.3-3]",
+     {{"a/b", {.qos = 2, .no_local = true, .id = 3}}},
+     "0b03",
+     "",
+     2,
+     MATCH_NONE,
+     false,
+     false},
+    {"no local of one of two: it alone is left out",
+     {{"a/b", {.qos = 2, .no_local = true, .id = 3, .retain_as_published = true}}, {"a/#", {.qos = 1, .id = 4}}},
+     "0b03 0b04",
+     "0b04",
+     2,
+     1,
+     true,
+     false},
+    {"no local, the other has retain as published",
+     {{"a/b", {.qos = 0, .no_local = true}}, {"a/#", {.qos = 0, .retain_as_published = true}}},
+     "",
+     "",
+     0,
+     0,
+     true,
+     true},
+    {"no local twice",
+     {{"a/b", {.qos = 1, .no_local = true, .id = 1}}, {"a/#", {.qos = 2, .no_local = true}}},
+     "0b01",
+     "",
+     2,
+     MATCH_NONE,
+     false,
+     false},
+    {"not matching ones do not count",
+     {{"a/b", {.qos = 0, .id = 2}}, {"a", {.qos = 2, .id = 3, .no_local = true}}},
+     "0b02",
+     "0b02",
+     0,
+     0,
+     false,
+     false},
 };
 
 /* Whether got is made of the same identifier properties as hex, in any order. */
@@ -177,7 +230,7 @@ static void test_first_and_last(void)
 
         generation = topic_tree_generation(t);
         struct added again = add(t, &owners[0], both[i], (struct subscription_options){.qos = 0, .id = 7});
-        CHECK_CASE(both[i], !again.first && again.existed);                   /* [MQTT-3.8.4-3] */
+        CHECK_CASE(both[i], !again.first && again.existed); /* [MQTT-3.8.4-3] */
         CHECK_CASE(both[i], again.subscription == one.subscription);
         CHECK_CASE(both[i], one.subscription->options.id == 7 && one.subscription->options.qos == 0);
         CHECK_CASE(both[i], two.subscription->options.qos == 2);
