@@ -92,7 +92,7 @@ static const struct io_stream_handler end_handler = {on_received, on_ended, on_s
 
 static struct io *open_door(enum io_backend backend, unsigned buffers)
 {
-    struct io_options options = {backend, buffers, 0};
+    struct io_options options = {.backend = backend, .recv_buffer_count = buffers};
     struct io *io = NULL;
     int rc = io_open(&options, &io);
     CHECK_CASE(backend_name, rc == 0);

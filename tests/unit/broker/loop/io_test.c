@@ -534,7 +534,7 @@ static void on_both(void (*run)(struct io *io), unsigned buffers)
     static const enum io_backend backends[] = {IO_URING, IO_EPOLL};
 
     for (size_t i = 0; i < COUNT_OF(backends); i++) {
-        struct io_options options = {backends[i], buffers, 0};
+        struct io_options options = {.backend = backends[i], .recv_buffer_count = buffers};
         struct io *io;
         backend_name = backends[i] == IO_URING ? "io_uring" : "epoll";
         int rc = io_open(&options, &io);
