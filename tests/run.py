@@ -44,6 +44,7 @@ STAGES = [
     Stage("build with gcc", ["make", "-j2", "all", "units"]),
     Stage("build with clang", ["make", "-j2", "BUILD=clang", "all", "units"]),
     Stage("build with sanitizers", ["make", "-j2", "BUILD=asan", "all", "units"]),
+    Stage("build with tsan", ["make", "-j2", "BUILD=tsan", "all"]),
     Stage("check", ["make", "check"]),
     Stage("unit tests", ["make", "-j2", "test-quick"]),
     Stage("unit tests, asan", ["make", "-j2", "test-asan"]),
@@ -51,9 +52,13 @@ STAGES = [
     Stage("conformance, io_uring", CONFORMANCE + ["build/release/tern", "--backend", "io_uring"],
           why_not=io_uring_forbidden),
     Stage("conformance, epoll", CONFORMANCE + ["build/release/tern", "--backend", "epoll"]),
-    Stage("conformance, epoll, asan", CONFORMANCE + ["build/asan/tern", "--backend", "epoll"]),
+    Stage("conformance, epoll, asan", CONFORMANCE + ["build/asan/tern", "--backend", "epoll", "--shards", "1"]),
+    Stage("conformance, epoll, tsan", CONFORMANCE + ["build/tsan/tern", "--backend", "epoll", "--shards", "3"]),
     Stage("memory fails", ["make", "torture"]),
-    Stage("real clients", [PYTHON, "tests/e2e/run.py", "--tern", "build/release/tern"], seconds=1200),
+    Stage("real clients, io_uring", [PYTHON, "tests/e2e/run.py", "--tern", "build/release/tern", "--backend", "io_uring"],
+          seconds=1200, why_not=io_uring_forbidden),
+    Stage("real clients, epoll", [PYTHON, "tests/e2e/run.py", "--tern", "build/release/tern", "--backend", "epoll"],
+          seconds=1200),
     Stage("fuzz", ["make", "-j2", "fuzz"], seconds=1800),
 ]
 
