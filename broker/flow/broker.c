@@ -114,6 +114,14 @@ void broker_deinit(struct broker *b)
 
 /* ---- on the shard's thread ---- */
 
+void broker_answer(struct broker *b, unsigned shard, const struct mail *mail)
+{
+    if (shard_post_answer(b->shard, shard, mail) != 0) {
+        log_event(LOG_ERROR, "no_memory_to_answer", {"shard", LOG_INT(shard)}, {"mail", LOG_INT(mail->kind)});
+        abort();
+    }
+}
+
 static void set_gauge(struct metrics *m, enum metric metric, uint64_t value)
 {
     __atomic_store_n(&m->values[metric], value, __ATOMIC_RELAXED);

@@ -100,6 +100,10 @@ static inline void broker_metric(struct broker *b, enum metric metric, int64_t n
     metric_add(b->shard->metrics, metric, n);
 }
 
+/* Post what another shard waits for. It has room unless everything is lost already (mail_post_answer): then it is better to be started
+ * anew than to be stuck for ever. */
+void broker_answer(struct broker *b, unsigned shard, const struct mail *mail);
+
 /* Apply a command to the group of its session at the time of this turn. */
 static inline void broker_apply(struct broker *b, struct command *command, struct outcome *ret_outcome)
 {

@@ -233,7 +233,7 @@ void receipt_answer(struct broker *b, struct receipt_ref ref)
         return;
     }
     struct mail mail = {.kind = MAIL_RECEIPT_SETTLE, .ptr = ref.receipt};
-    shard_post(b->shard, ref.from, &mail);
+    broker_answer(b, ref.from, &mail);
 }
 
 void receipt_reason(struct broker *b, struct receipt_ref ref, enum mqtt_reason reason)
@@ -246,5 +246,5 @@ void receipt_reason(struct broker *b, struct receipt_ref ref, enum mqtt_reason r
         return;
     }
     struct mail mail = {.kind = MAIL_RECEIPT_REASON, .ptr = ref.receipt, .n = (uint32_t)reason};
-    shard_post(b->shard, ref.from, &mail);
+    broker_answer(b, ref.from, &mail);
 }

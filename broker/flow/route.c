@@ -103,9 +103,7 @@ void route_requested(struct broker *b, const struct mail *mail)
         return;
     }
     struct mail done = {.kind = MAIL_ROUTE_DONE, .ptr = r};
-    if (shard_post(b->shard, mail->from, &done) != 0) {
-        abort(); /* the asker would wait for ever: better to be started anew than to be stuck */
-    }
+    broker_answer(b, mail->from, &done);
 }
 
 void route_done(struct broker *b, const struct mail *mail)

@@ -68,14 +68,15 @@ static struct session_share *find_member(struct broker *b, uint64_t share, uint6
     return map_find(&b->share_subscriptions, member_hash(share, session), is_member, &key);
 }
 
-/* What does not go out for lack of memory is lost: a message here has been taken over from a member that could not finish it. */
 static void tell_home(struct broker *b, struct mail *mail, uint64_t share)
 {
     mail->a = share;
     if (home_of(b, share) == b->shard->index) {
         mail->from = (uint16_t)b->shard->index;
         share_mail(b, mail);
-    } else if (shard_post(b->shard, home_of(b, share), mail) != 0 && mail->kind == MAIL_SHARE_PUBLISH) {
+    } else if (mail->kind != MAIL_SHARE_PUBLISH) {
+        broker_answer(b, home_of(b, share), mail);
+    } else if (shard_post(b->shard, home_of(b, share), mail) != 0) { /* handed back by a member, and no memory to hand it on */
         message_unref(mail->ptr);
         broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
     }
@@ -391,9 +392,7 @@ static void request_done(struct broker *b, struct share_request *r)
 {
     if (r->from != b->shard->index) {
         struct mail mail = {.kind = MAIL_SHARE_JOINED, .ptr = r};
-        if (shard_post(b->shard, r->from, &mail) != 0) {
-            abort(); /* the subscriber would wait for ever */
-        }
+        broker_answer(b, r->from, &mail);
         return;
     }
     if (r->error) { /* no member after all */

@@ -24,6 +24,7 @@
 
 _Static_assert((MAIL_RING_SLOTS & (MAIL_RING_SLOTS - 1)) == 0, "indexes wrap by mask");
 _Static_assert(sizeof(struct mail) == 48, "a mail is 48 bytes");
+_Static_assert(OVER_KEPT > MAIL_RESERVE, "what is kept holds the reserve");
 
 struct ring {
     /* The sender's. Mails that found no room wait in `over`, from over_at on; none goes into the ring past them. */
@@ -95,41 +96,42 @@ void mail_office_free(struct mail_office *office)
     free(office);
 }
 
-/* Room in the ring, as far as the sender knows or can find out. */
-static bool ring_room(struct ring *r)
+/* Room in the ring for one and `more`, as far as the sender knows or can find out. */
+static bool ring_room(struct ring *r, uint32_t more)
 {
-    if (r->tail - r->head_seen < MAIL_RING_SLOTS) {
+    if (r->tail - r->head_seen + more < MAIL_RING_SLOTS) {
         return true;
     }
     r->head_seen = atomic_load_explicit(&r->head_published, memory_order_acquire);
-    return r->tail - r->head_seen < MAIL_RING_SLOTS;
+    return r->tail - r->head_seen + more < MAIL_RING_SLOTS;
 }
 
-/* Put a mail at the end of the overflow. */
-static int over_add(struct ring *r, const struct mail *mail)
+/* Make room for `count` more at the end of the overflow. */
+static int over_room(struct ring *r, uint32_t count)
 {
-    bool full = r->over_at + r->over_count == r->over_cap;
-
-    if (full && r->over_at > r->over_cap / 2) {
+    if (r->over_cap - r->over_at - r->over_count >= count) {
+        return 0;
+    }
+    if (r->over_at > r->over_cap / 2 && r->over_cap - r->over_count >= count) {
         memmove(r->over, r->over + r->over_at, r->over_count * sizeof(*r->over));
         r->over_at = 0;
-    } else if (full) {
-        uint32_t cap = r->over_cap ? 2 * r->over_cap : 256;
-        struct mail *over = cap > r->over_cap ? realloc(r->over, cap * sizeof(*over)) : NULL;
-        if (!over) {
-            return -ENOMEM;
-        }
-        r->over = over;
-        r->over_cap = cap;
+        return 0;
     }
-    r->over[r->over_at + r->over_count++] = *mail;
+    uint32_t cap = r->over_cap ? 2 * r->over_cap : OVER_KEPT; /* more than MAIL_RESERVE, so doubling is enough */
+    struct mail *over = cap > r->over_cap ? realloc(r->over, cap * sizeof(*over)) : NULL;
+    if (!over) {
+        return -ENOMEM;
+    }
+    r->over = over;
+    r->over_cap = cap;
     return 0;
 }
 
-/* Move what fits from the overflow into the ring. A little memory is kept: who overflowed once will again. */
+/* Move what fits from the overflow into the ring. A little memory is kept: who overflowed once will again, and it is
+ * the reserve of a ring that is still nearly full. */
 static void over_refill(struct ring *r)
 {
-    while (r->over_count && ring_room(r)) {
+    while (r->over_count && ring_room(r, 0)) {
         r->slots[SLOT(r->tail++)] = r->over[r->over_at++];
         r->over_count--;
     }
@@ -138,33 +140,46 @@ static void over_refill(struct ring *r)
     }
     r->over_at = 0;
     if (r->over_cap > OVER_KEPT) {
-        free(r->over);
-        r->over = NULL;
-        r->over_cap = 0;
+        struct mail *over = realloc(r->over, OVER_KEPT * sizeof(*over));
+        r->over = over ? over : r->over;
+        r->over_cap = over ? OVER_KEPT : r->over_cap;
     }
 }
 
-int mail_post(struct mail_office *office, unsigned from, unsigned to, const struct mail *mail)
+/* `keep` places of ring and overflow together must be left behind this mail. */
+static int post(struct mail_office *office, unsigned from, unsigned to, const struct mail *mail, uint32_t keep)
 {
     assert(from < office->shard_count);
     assert(to < office->shard_count);
     struct ring *r = ring_of(office, from, to);
     struct desk *desk = &office->desks[from];
 
-    if (r->over_count == 0 && ring_room(r)) {
+    bool in_ring = r->over_count == 0 && ring_room(r, 0);
+    if (!(in_ring && ring_room(r, keep)) && over_room(r, in_ring ? keep : keep + 1) != 0) {
+        return -ENOMEM;
+    }
+    if (in_ring) {
         struct mail *slot = &r->slots[SLOT(r->tail++)];
         *slot = *mail;
         slot->from = (uint16_t)from;
         desk->posted |= UINT64_C(1) << to;
         return 0;
     }
-    struct mail copy = *mail;
-    copy.from = (uint16_t)from;
-    int rc = over_add(r, &copy);
-    if (rc == 0) {
-        desk->waiting |= UINT64_C(1) << to;
-    }
-    return rc;
+    struct mail *place = &r->over[r->over_at + r->over_count++];
+    *place = *mail;
+    place->from = (uint16_t)from;
+    desk->waiting |= UINT64_C(1) << to;
+    return 0;
+}
+
+int mail_post(struct mail_office *office, unsigned from, unsigned to, const struct mail *mail)
+{
+    return post(office, from, to, mail, MAIL_RESERVE);
+}
+
+int mail_post_answer(struct mail_office *office, unsigned from, unsigned to, const struct mail *mail)
+{
+    return post(office, from, to, mail, 0);
 }
 
 uint64_t mail_flush(struct mail_office *office, unsigned from)

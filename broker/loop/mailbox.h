@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define MAIL_RING_SLOTS 8192
+#define MAIL_RESERVE 512 /* places of each pair that are kept for answers */
 
 /* 48 bytes; the meaning of the fields depends on the kind (broker/flow/dispatch.h). Ownership of what ptr points to
  * passes with the mail. */
@@ -30,8 +31,12 @@ void mail_office_free(struct mail_office *office); /* mail still inside is forgo
 
 /* Put a mail on the way from shard `from` (the calling thread's) to shard `to`; to == from is allowed and arrives in
  * the next drain. Visible to the receiver after mail_flush. Returns 0, or -ENOMEM when neither ring nor overflow had
- * room: not sent. */
+ * room beside the reserve: not sent. */
 int mail_post(struct mail_office *office, unsigned from, unsigned to, const struct mail *mail);
+
+/* The same for an answer, which somebody waits for: it may use the reserve. So memory must be out, the receiver behind
+ * by a whole ring, and MAIL_RESERVE answers given meanwhile, before this fails. */
+int mail_post_answer(struct mail_office *office, unsigned from, unsigned to, const struct mail *mail);
 
 /* End of turn: publish everything posted by `from`, refill rings from the overflow. Returns the bit mask of shards that
  * got mail and were asleep: the caller wakes each of them. */

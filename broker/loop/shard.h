@@ -82,4 +82,10 @@ static inline int shard_post(struct shard *shard, unsigned to, const struct mail
     return mail_post(shard->office, shard->index, to, mail);
 }
 
+/* The same for an answer; see mail_post_answer. */
+static inline int shard_post_answer(struct shard *shard, unsigned to, const struct mail *mail)
+{
+    return mail_post_answer(shard->office, shard->index, to, mail);
+}
+
 #endif

@@ -1,9 +1,9 @@
 /* fuzz_conn.c -- the whole broker in one thread: a few clients that do what the input says, and a judge beside each.
  *
- * The input is a list of operations (connect, subscribe, publish, acknowledge, any bytes, close, let time pass, turn one
- * shard), so that a changed byte is a changed story and not merely a broken packet. Few names: clients meet each other.
- * Held: what every client is sent is legal (tests/lib/judge.h); who behaved and is connected is owed nothing in the end;
- * and when all have gone and expired, nothing of them is left. */
+ * The input is a list of operations (connect, subscribe, publish, acknowledge, any bytes, close, let time pass, turn
+ * one shard), so that a changed byte is a changed story and not merely a broken packet. Few names: clients meet each
+ * other. Held: what every client is sent is legal (tests/lib/judge.h); who behaved and is connected is owed nothing in
+ * the end; and when all have gone and expired, nothing of them is left. */
 #include "proto/mqtt/ack.h"
 #include "proto/mqtt/connect.h"
 #include "proto/mqtt/control.h"
@@ -22,8 +22,9 @@
 
 static const char *const client_ids[] = {"a", "b", "c", "a", "b", "c", "", "dd"};
 static const char *const topics[] = {"t", "t/u", "t/u/v", "u", "/", "t/", "$SYS/x", "w"};
-static const char *const filters[] = {"t",   "t/u",           "t/+",        "#",         "+/u",      "t/#", "$share/g/t/#",
-                                      "u/#", "$share/g/t/#", "$share/h/+", "$share/g/t", "$SYS/#", "w",   "t//#x"};
+static const char *const filters[] = {
+    "t",   "t/u",          "t/+",        "#",          "+/u",    "t/#", "$share/g/t/#",
+    "u/#", "$share/g/t/#", "$share/h/+", "$share/g/t", "$SYS/#", "w",   "t//#x"};
 static const char *const settings[] = {"sys_interval=0",
                                        "mqtt.max_session_expiry=200s",
                                        "limits.max_queued_messages=12",
@@ -123,7 +124,8 @@ static void fill_connect(struct input *in, struct mqtt_connect *k)
         struct mqtt_properties *p = &k->properties;
         uint32_t receive_max = limits & 3, alias_max = limits >> 2 & 3;
         property_u32(p, MQTT_PROP_SESSION_EXPIRY, &p->session_expiry_s, flags & 4 ? 5u + (flags >> 6) * 50u : 0);
-        property_u32(p, MQTT_PROP_MAXIMUM_PACKET_SIZE, &p->packet_bytes_max, limits & 0x80 ? 30 + (limits >> 4 & 7) * 10u : 0);
+        property_u32(p, MQTT_PROP_MAXIMUM_PACKET_SIZE, &p->packet_bytes_max,
+                     limits & 0x80 ? 30 + (limits >> 4 & 7) * 10u : 0);
         if (receive_max) {
             p->receive_max = (uint16_t)receive_max;
             p->present |= UINT64_C(1) << MQTT_PROP_RECEIVE_MAX;

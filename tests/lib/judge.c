@@ -167,7 +167,8 @@ void judge_sends(struct judge *j, struct slice data)
 
 static void server_publish(struct judge *j, const struct mqtt_publish *publish)
 {
-    uint16_t alias = mqtt_property_has(&publish->properties, MQTT_PROP_TOPIC_ALIAS) ? publish->properties.topic_alias : 0;
+    uint16_t alias =
+        mqtt_property_has(&publish->properties, MQTT_PROP_TOPIC_ALIAS) ? publish->properties.topic_alias : 0;
 
     if (alias > j->alias_max) {
         ILLEGAL(j, "a topic alias above the client's maximum [MQTT-3.1.2-26]");
@@ -351,13 +352,13 @@ const char *judge_owed(const struct judge *j)
     if (j->broken || j->over) {
         return NULL;
     }
-    return j->connect_sent && !j->open       ? "CONNACK"
-           : j->pings > 0                    ? "PINGRESP"
-           : !line_empty(&j->publishes1)     ? "PUBACK"
-           : !line_empty(&j->publishes2)     ? "PUBREC"
-           : !line_empty(&j->releases)       ? "PUBCOMP"
-           : !line_empty(&j->subscribes)     ? "SUBACK"
-           : !line_empty(&j->unsubscribes)   ? "UNSUBACK"
+    return j->connect_sent && !j->open                     ? "CONNACK"
+           : j->pings > 0                                  ? "PINGRESP"
+           : !line_empty(&j->publishes1)                   ? "PUBACK"
+           : !line_empty(&j->publishes2)                   ? "PUBREC"
+           : !line_empty(&j->releases)                     ? "PUBCOMP"
+           : !line_empty(&j->subscribes)                   ? "SUBACK"
+           : !line_empty(&j->unsubscribes)                 ? "UNSUBACK"
            : judge_next(j, JUDGE_RECEIVED, 0) && !j->loose ? "PUBREL"
-                                             : NULL;
+                                                           : NULL;
 }

@@ -31,9 +31,9 @@ struct judge_line {
 struct judge {
     enum mqtt_version version;
     bool connect_sent, open, over;
-    bool broken;        /* the client's bytes are no MQTT: the server will part, nothing else is expected */
-    bool loose;         /* the client acknowledged what it had not got */
-    bool resumed;       /* Session Present: packets of an earlier connection may come again */
+    bool broken;  /* the client's bytes are no MQTT: the server will part, nothing else is expected */
+    bool loose;   /* the client acknowledged what it had not got */
+    bool resumed; /* Session Present: packets of an earlier connection may come again */
     uint32_t receive_max, packet_bytes_max, alias_max;
     uint32_t id_end;         /* above the highest identifier that the server has used */
     uint32_t unacknowledged; /* PUBLISH packets of the server, QoS 1 and 2 */

@@ -7,6 +7,7 @@ so that a later run goes on where this one stopped. What made a target fail is k
 
 import glob
 import os
+import random
 import re
 import subprocess
 import sys
@@ -32,6 +33,10 @@ def seeds(name):
     if name == "fuzz_config":
         with open(os.path.join(ROOT, "deploy/tern.example.yaml"), "rb") as example:
             return [example.read()]
+    if name == "fuzz_split":  # where to cut, and the version of the CONNECT before
+        return [bytes([3, 0, 1, 9, 0, 2, 5, 0, i % 4]) + p for i, p in enumerate(packets())]
+    if name == "fuzz_conn":  # operations: any bytes are some
+        return [random.Random(i).randbytes(50 + 8 * i) for i in range(80)]
     return list(packets())
 
 

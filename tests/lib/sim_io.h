@@ -10,22 +10,22 @@
 #include "broker/loop/io.h"
 #include "proto/base/buf.h"
 
-#define SIM_SOCKETS_MAX 256  /* in the life of a net */
-#define SIM_FIRST_FD 20000   /* no descriptor of this process: what is called with one fails without harm */
+#define SIM_SOCKETS_MAX 256 /* in the life of a net */
+#define SIM_FIRST_FD 20000  /* no descriptor of this process: what is called with one fails without harm */
 #define SIM_NO_LIMIT UINT32_MAX
 
 /* One connection, from the client's side. */
 struct sim_socket {
     int fd;
-    unsigned shard;           /* whose listener it came to */
-    struct buf to_broker;     /* sent by the client, not yet received */
-    struct buf cuts;          /* lengths of its pieces, four bytes each: one piece a `received` */
-    struct buf from_broker;   /* sent by the broker */
-    uint32_t room;            /* bytes that the broker may still send; SIM_NO_LIMIT */
+    unsigned shard;         /* whose listener it came to */
+    struct buf to_broker;   /* sent by the client, not yet received */
+    struct buf cuts;        /* lengths of its pieces, four bytes each: one piece a `received` */
+    struct buf from_broker; /* sent by the broker */
+    uint32_t room;          /* bytes that the broker may still send; SIM_NO_LIMIT */
     bool accepted;
-    bool finished, reset;     /* the client has closed in the ordinary way, or is gone */
-    bool closed;              /* by the broker */
-    struct io *io;            /* the door it is under now, or NULL */
+    bool finished, reset; /* the client has closed in the ordinary way, or is gone */
+    bool closed;          /* by the broker */
+    struct io *io;        /* the door it is under now, or NULL */
     struct io_stream *stream;
 };
 

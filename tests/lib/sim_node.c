@@ -11,7 +11,7 @@
 #include "proto/base/log.h"
 
 #define SETTLE_ROUNDS 50000u /* more than there are bytes to receive one by one: who comes here turns in a circle */
-#define QUIET_ROUNDS 6u     /* a mail there, its answer, and a spare round for each */
+#define QUIET_ROUNDS 6u      /* a mail there, its answer, and a spare round for each */
 #define EXPIRY_STEP_MS 50000u
 
 static uint64_t now_ns;
@@ -208,16 +208,16 @@ static const char *leftover_of(const struct sim_node *n, unsigned shard)
             return "a session's due time";
         }
     }
-    return !list_empty(&b->conns.all)                      ? "a connection"
-           : !list_empty(&b->receipts_all)                 ? "a receipt"
-           : !list_empty(&b->holds)                        ? "a hold"
-           : !list_empty(&b->jobs)                         ? "a SUBSCRIBE that was never answered"
-           : !list_empty(&b->replays)                      ? "a replay"
-           : b->share_subscriptions.count > 0              ? "a shared subscription"
-           : topic_tree_filter_count(b->tree) > 0          ? "a subscription"
-           : b->routes_pending > 0                         ? "an announcement without answer"
-           : mail_congested(n->office, shard)              ? "mail outside the rings"
-                                                           : NULL;
+    return !list_empty(&b->conns.all)             ? "a connection"
+           : !list_empty(&b->receipts_all)        ? "a receipt"
+           : !list_empty(&b->holds)               ? "a hold"
+           : !list_empty(&b->jobs)                ? "a SUBSCRIBE that was never answered"
+           : !list_empty(&b->replays)             ? "a replay"
+           : b->share_subscriptions.count > 0     ? "a shared subscription"
+           : topic_tree_filter_count(b->tree) > 0 ? "a subscription"
+           : b->routes_pending > 0                ? "an announcement without answer"
+           : mail_congested(n->office, shard)     ? "mail outside the rings"
+                                                  : NULL;
 }
 
 const char *sim_node_leftover(struct sim_node *n)

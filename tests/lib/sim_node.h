@@ -21,8 +21,8 @@ struct sim_node {
     struct sim_net net;
 };
 
-/* Build and start; arguments: pairs for `--set`, "key=value", ended by NULL; may be NULL. All memory must be there: asserted.
- * One at a time. */
+/* Build and start; arguments: pairs for `--set`, "key=value", ended by NULL; may be NULL. All memory must be there:
+ * asserted. One at a time. */
 void sim_node_open(struct sim_node *node, unsigned shard_count, const char *const *settings);
 void sim_node_close(struct sim_node *node);
 

@@ -101,4 +101,5 @@ static void test_reserve_after_overflow(void)
 }
 
 UNIT_MAIN("broker/loop/mailbox, no memory", {"reserve of a ring", test_reserve_of_a_ring},
-          {"reserve of an overflow", test_reserve_of_an_overflow}, {"reserve after an overflow", test_reserve_after_overflow})
+          {"reserve of an overflow", test_reserve_of_an_overflow},
+          {"reserve after an overflow", test_reserve_after_overflow})
