@@ -19,8 +19,8 @@ enum mail_kind {
     MAIL_SHARE_JOINED,     /* [ptr share_request] and back */
     MAIL_SHARE_LEAVE,      /* [a share, b session] */
     MAIL_SHARE_PRESENCE,   /* [a share, b session, n window; c 1 online] */
-    MAIL_SHARE_PUBLISH,    /* [ptr message, a share, b session not to pick (0: any), ptr2 receipt] to the share's home */
-    MAIL_SHARE_DELIVER,    /* [ptr message, a share, b session, c shard of the receipt, ptr2 receipt] to the member's home */
+    MAIL_SHARE_PUBLISH,    /* [ptr message, a share, b session not to pick (0: any), n sole, ptr2 receipt] to its home */
+    MAIL_SHARE_DELIVER,    /* [ptr message, a share, b session, n sole, c shard of the receipt, ptr2 receipt] */
     MAIL_SHARE_SETTLED,    /* [a share, b session, n] the member has so many less outstanding */
     MAIL_RETAINED_BARRIER, /* [ptr replay] flush what was published before, to the homes of its topics */
     MAIL_RETAINED_PASSED,  /* [ptr replay] everything from the sender has come */

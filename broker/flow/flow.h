@@ -160,7 +160,8 @@ void share_online(struct broker *b, struct session *session, bool online);
 void share_hand_on(struct broker *b, struct session *session);
 void share_settled(struct broker *b, struct session *session, uint64_t share);
 void share_flush(struct broker *b);
-void share_publish(struct broker *b, const struct route_share *share, struct publication *pub, struct receipt_open *open);
+void share_publish(struct broker *b, const struct route_share *share, struct publication *pub, struct receipt_open *open,
+                   bool sole);
 void share_announced(struct broker *b, struct share_request *request, int error);
 void share_mail(struct broker *b, const struct mail *mail);
 void share_discard(const struct mail *mail);

@@ -244,7 +244,7 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
     bool sole = (unsigned)__builtin_popcountll(shards) + routes->share_count == 1;
     bool matched = (shards & ~(1ull << self)) != 0 || routes->share_count > 0;
     for (uint32_t i = 0; i < routes->share_count; i++) {
-        share_publish(b, &routes->shares[i], pub, open);
+        share_publish(b, &routes->shares[i], pub, open, sole);
     }
     uint64_t mails = (shards & ~(1ull << self)) | (home != self ? 1ull << home : 0);
     while (mails) {

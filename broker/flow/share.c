@@ -31,6 +31,7 @@ struct handing {
     uint64_t except; /* session not to be picked; 0: any may */
     struct receipt_open *open; /* the publisher is here: answered here */
     struct receipt_ref ref;    /* else: the publisher's receipt, or NULL */
+    bool sole;                 /* nobody else gets the message: the publisher may wait for a slow member */
 };
 
 uint64_t share_id(const struct broker *b, struct slice name, struct slice filter)
@@ -225,13 +226,12 @@ void share_settled(struct broker *b, struct session *session, uint64_t share)
 }
 
 /* Memory was out: the publisher is not to be told that all is well. */
-static void refuse(struct broker *b, const struct handing *h)
+static void refuse(struct broker *b, const struct handing *h, enum mqtt_reason reason)
 {
-    broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
     if (h->open) {
-        h->open->reason = RECEIPT_NO_MEMORY;
+        h->open->reason = (uint8_t)reason;
     }
-    receipt_reason(b, h->ref, RECEIPT_NO_MEMORY);
+    receipt_reason(b, h->ref, reason);
 }
 
 /* The publisher is not to be read until this one has caught up. */
@@ -242,7 +242,7 @@ static void tell_slow(struct broker *b, struct receipt_ref ref)
     if (ref.from == b->shard->index) {
         receipt_hold(ref.receipt);
     } else {
-        shard_post(b->shard, ref.from, &mail); /* before the settlement, by the same way */
+        broker_answer(b, ref.from, &mail); /* before the settlement, by the same way */
     }
 }
 
@@ -257,7 +257,8 @@ static void deliver_member(struct broker *b, uint64_t session_uid, struct public
             struct mail mail = {.kind = MAIL_SHARE_PUBLISH, .ptr = message_ref(message), .b = session_uid};
             tell_home(b, &mail, h->share);
         } else {
-            refuse(b, h);
+            broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+            refuse(b, h, RECEIPT_NO_MEMORY);
         }
         receipt_answer(b, h->ref);
         return;
@@ -277,18 +278,22 @@ static void deliver_member(struct broker *b, uint64_t session_uid, struct public
     };
     int rc = ids.failed ? -ENOMEM : deliver(b, session, pub, &how);
     bool taken = rc == 0;
+    broker_metric(b, METRIC_DROPPED_NO_MEMORY, ids.failed); /* deliver counts its own */
     buf_deinit(&ids);
     if (rc == -ENOMEM) {
-        refuse(b, h);
+        refuse(b, h, RECEIPT_NO_MEMORY);
+    } else if (rc == -ENOBUFS && h->sole) {
+        refuse(b, h, MQTT_QUOTA_EXCEEDED);
     }
     if (!taken && qos > 0) {
         share_settled(b, session, h->share);
     }
     struct receipt_ref ref = h->ref;
-    if (h->open && taken && qos > 0 && hold_wanted(b, session)) {
+    bool hold = h->sole && taken && qos > 0 && hold_wanted(b, session);
+    if (h->open && hold) {
         ref = (struct receipt_ref){receipt_wait(b, h->open), b->shard->index};
     }
-    if (ref.receipt && taken && hold_wanted(b, session)) {
+    if (ref.receipt && hold) {
         tell_slow(b, ref);
         hold_add(b, session, ref);
     } else {
@@ -325,7 +330,7 @@ static void dispatch(struct broker *b, struct publication *pub, struct handing *
     uint64_t session = m->session;
     uint8_t qos = m->options.qos < pub->qos ? m->options.qos : pub->qos;
     struct message *message = publication_message(pub);
-    struct mail mail = {.kind = MAIL_SHARE_DELIVER, .a = h->share, .b = session};
+    struct mail mail = {.kind = MAIL_SHARE_DELIVER, .a = h->share, .b = session, .n = h->sole};
     if (message && pub->qos > 0) { /* the member's shard answers for it */
         if (h->open) {
             mail.ptr2 = receipt_wait(b, h->open);
@@ -344,20 +349,22 @@ static void dispatch(struct broker *b, struct publication *pub, struct handing *
         if (h->open && mail.ptr2) {
             h->open->receipt->waiting--;
         }
-        refuse(b, h);
+        broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+        refuse(b, h, RECEIPT_NO_MEMORY);
         receipt_answer(b, h->ref);
     }
 }
 
-void share_publish(struct broker *b, const struct route_share *share, struct publication *pub, struct receipt_open *open)
+void share_publish(struct broker *b, const struct route_share *share, struct publication *pub, struct receipt_open *open,
+                   bool sole)
 {
     if (share->home == b->shard->index) {
-        struct handing h = {.share = share->id, .open = open};
+        struct handing h = {.share = share->id, .open = open, .sole = sole};
         dispatch(b, pub, &h);
         return;
     }
     struct message *message = publication_message(pub);
-    struct mail mail = {.kind = MAIL_SHARE_PUBLISH, .ptr = message, .a = share->id};
+    struct mail mail = {.kind = MAIL_SHARE_PUBLISH, .ptr = message, .a = share->id, .n = sole};
     if (message && open) {
         mail.ptr2 = receipt_wait(b, open); /* settled once, by whoever has the message in the end */
     }
@@ -379,7 +386,7 @@ static void published(struct broker *b, const struct mail *mail)
 {
     struct message *message = mail->ptr;
     struct publication pub;
-    struct handing h = {.share = mail->a, .except = mail->b};
+    struct handing h = {.share = mail->a, .except = mail->b, .sole = mail->n != 0};
 
     publication_of_message(&pub, message);
     h.ref = (struct receipt_ref){mail->ptr2, mail->from};
@@ -480,7 +487,7 @@ void share_mail(struct broker *b, const struct mail *mail)
         break;
     case MAIL_SHARE_DELIVER:
         publication_of_message(&pub, mail->ptr);
-        h = (struct handing){.share = mail->a, .ref = {mail->ptr2, (unsigned)mail->c}};
+        h = (struct handing){.share = mail->a, .ref = {mail->ptr2, (unsigned)mail->c}, .sole = mail->n != 0};
         deliver_begin(b);
         deliver_member(b, mail->b, &pub, &h);
         message_unref(mail->ptr);
