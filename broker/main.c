@@ -1,4 +1,5 @@
-/* tern -- the broker. Arguments, and the exit status: 0 ended as asked, 1 could not start, 2 wrong configuration or arguments. */
+/* tern -- the broker. Arguments, and the exit status: 0 ended as asked, 1 could not start, 2 wrong configuration or
+ * arguments. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -20,7 +20,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
-#define STOP_MS 2000u       /* for clients to read their DISCONNECT */
+#define STOP_MS 2000u         /* for clients to read their DISCONNECT */
 #define SPARE_DESCRIPTORS 64u /* of one shard: rings, listeners, log */
 #define ROUTE_READERS SHARDS_MAX
 
@@ -137,8 +137,10 @@ static int open_listeners(struct node *node)
         log_event(LOG_INFO, "listening", {"address", LOG_STR(c->address)}, {"port", LOG_INT(l->port)},
                   {"anonymous", LOG_STR(l->allow_anonymous ? "yes" : "no")});
         if (!l->allow_anonymous) {
-            log_event(LOG_WARN, "nobody_may_connect", {"address", LOG_STR(c->address)},
-                      {"hint", LOG_STR("not a loopback address, and there are no users yet: set allow_anonymous on the listener")});
+            log_event(
+                LOG_WARN, "nobody_may_connect", {"address", LOG_STR(c->address)},
+                {"hint",
+                 LOG_STR("not a loopback address, and there are no users yet: set allow_anonymous on the listener")});
         }
     }
     return 0;
@@ -186,8 +188,9 @@ static int launch(struct node *node)
         int rc = shard_launch(&options, &node->shards[i]);
         if (rc) {
             log_event(LOG_ERROR, "shard_failed", {"shard", LOG_INT(i)}, {"error", LOG_STR(strerror(-rc))},
-                      {"hint", LOG_STR(rc == -EPERM || rc == -ENOSYS ? "io_uring is forbidden here: set io_backend to auto or epoll"
-                                                                     : "")});
+                      {"hint", LOG_STR(rc == -EPERM || rc == -ENOSYS
+                                           ? "io_uring is forbidden here: set io_backend to auto or epoll"
+                                           : "")});
             return rc;
         }
         node->launched++;
@@ -246,8 +249,10 @@ static void reload(struct node *node)
     struct config *next;
     enum config_action action;
 
-    if (config_load(node->sources->argc, node->sources->argv, node->sources->envp, error, sizeof(error), &action, &next) != 0) {
-        log_event(LOG_ERROR, "reload_failed", {"error", LOG_STR(error)}, {"kept", LOG_STR("the configuration in force")});
+    if (config_load(node->sources->argc, node->sources->argv, node->sources->envp, error, sizeof(error), &action,
+                    &next) != 0) {
+        log_event(LOG_ERROR, "reload_failed", {"error", LOG_STR(error)},
+                  {"kept", LOG_STR("the configuration in force")});
         return;
     }
     config_restart_needed(node->config, next, restart, sizeof(restart));

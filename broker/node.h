@@ -11,7 +11,8 @@ struct node_sources {
     char *const *envp;
 };
 
-/* Run a node until SIGTERM or SIGINT. Takes over config. Returns the exit status: 0, or 1 when it could not start, the reason logged. */
+/* Run a node until SIGTERM or SIGINT. Takes over config. Returns the exit status: 0, or 1 when it could not start, the
+ * reason logged. */
 int node_run(struct config *config, const struct node_sources *sources);
 
 #endif

@@ -66,8 +66,7 @@ static size_t process(struct conn *conn, struct slice data)
 
     while (more && used < data.len) {
         struct mqtt_frame frame = {0};
-        enum mqtt_frame_state state =
-            mqtt_frame_next(slice_drop(data, used), conn->in_bytes_max, &frame);
+        enum mqtt_frame_state state = mqtt_frame_next(slice_drop(data, used), conn->in_bytes_max, &frame);
 
         if (state == MQTT_FRAME_PARTIAL && !(conn->state == CONN_GUEST && frame.type != MQTT_CONNECT)) {
             break;
@@ -444,7 +443,8 @@ void conn_finish(struct conn *conn)
     } else if (conn->out.len > 0) {
         mark_dirty(conn);
     }
-    io_stream_recv_start(conn->shard->io, &conn->stream); /* until the peer closes too: a reset would lose our last packet */
+    io_stream_recv_start(conn->shard->io,
+                         &conn->stream); /* until the peer closes too: a reset would lose our last packet */
     timer_set(conn->shard->timers, &conn->timer, conn->shard->now_ms + LINGER_MS);
 }
 

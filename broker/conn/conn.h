@@ -1,12 +1,14 @@
-/* conn.h -- one client's connection: socket, buffers, packet boundaries, back pressure. What the packets mean is for flow/.
+/* conn.h -- one client's connection: socket, buffers, packet boundaries, back pressure. What the packets mean is for
+ * flow/.
  *
  *     GUEST --- CONNECT handled here ------------------------> OPEN
  *     GUEST --- detached, mailed whole, attached elsewhere --> GUEST
  *     GUEST, OPEN --- conn_finish: last bytes, then FIN -----> FINISHING --> CLOSED
  *     any --- conn_drop -------------------------------------> CLOSED, freed when the kernel is done with it
  *
- * An idle connection owns no buffer: what comes is borrowed from the door for the length of a callback, only the rest of a cut packet
- * is kept; output memory exists while something waits. Touched by: the shard it is on; moves by mail, whole. */
+ * An idle connection owns no buffer: what comes is borrowed from the door for the length of a callback, only the rest
+ * of a cut packet is kept; output memory exists while something waits. Touched by: the shard it is on; moves by mail,
+ * whole. */
 #ifndef TERN_BROKER_CONN_CONN_H
 #define TERN_BROKER_CONN_CONN_H
 
@@ -20,12 +22,12 @@ enum conn_state { CONN_GUEST, CONN_OPEN, CONN_FINISHING, CONN_CLOSED };
 
 /* Why reading from a client waits; bits of conn.paused. */
 enum conn_pause {
-    PAUSE_BUSY = 1,        /* a packet is being answered by another shard: order is kept by waiting */
-    PAUSE_OUTBOX = 2,      /* too much waits for its socket */
-    PAUSE_RATE = 4,        /* above limits.max_publish_rate */
-    PAUSE_CONGESTION = 8,  /* the mail to other shards is backed up */
-    PAUSE_RECEIPTS = 16,   /* too many of its messages wait for their acknowledgement */
-    PAUSE_HOLD = 32,       /* the subscriber that it feeds is far behind (flow/hold) */
+    PAUSE_BUSY = 1,       /* a packet is being answered by another shard: order is kept by waiting */
+    PAUSE_OUTBOX = 2,     /* too much waits for its socket */
+    PAUSE_RATE = 4,       /* above limits.max_publish_rate */
+    PAUSE_CONGESTION = 8, /* the mail to other shards is backed up */
+    PAUSE_RECEIPTS = 16,  /* too many of its messages wait for their acknowledgement */
+    PAUSE_HOLD = 32,      /* the subscriber that it feeds is far behind (flow/hold) */
 };
 
 struct conn;
@@ -50,7 +52,7 @@ struct conn_handler {
 
 struct conn {
     struct io_stream stream;
-    struct timer timer; /* CONNECT deadline, then keep alive, then the end of lingering */
+    struct timer timer;   /* CONNECT deadline, then keep alive, then the end of lingering */
     struct list in_shard; /* all connections of the shard */
     struct list in_dirty; /* those with output to be sent at the end of the turn */
     struct list in_ready; /* those that may read on */
@@ -58,37 +60,38 @@ struct conn {
     struct shard *shard;
     const struct listener *listener; /* borrowed from the node */
     struct session *session;         /* attached; NULL while a guest or after goodbye */
-    struct buf in;       /* the beginning of a packet not yet whole */
-    struct buf out;      /* to be sent */
-    struct buf sending;  /* with the door until `sent` */
-    struct alias_in *alias_in;   /* NULL until the client sets one */
-    struct alias_out *alias_out; /* NULL if the client wants none */
-    uint64_t id;         /* unique in the node's life */
+    struct buf in;                   /* the beginning of a packet not yet whole */
+    struct buf out;                  /* to be sent */
+    struct buf sending;              /* with the door until `sent` */
+    struct alias_in *alias_in;       /* NULL until the client sets one */
+    struct alias_out *alias_out;     /* NULL if the client wants none */
+    uint64_t id;                     /* unique in the node's life */
     uint64_t accepted_ns;
-    uint64_t heard_ms;   /* when the last packet came */
-    uint32_t keep_alive_ms; /* 0: none; one and a half times what was agreed */
+    uint64_t heard_ms;         /* when the last packet came */
+    uint32_t keep_alive_ms;    /* 0: none; one and a half times what was agreed */
     uint32_t packet_bytes_max; /* the client's Maximum Packet Size */
     uint32_t in_bytes_max;     /* ours. This and the next two are as the client was told, whatever a reload says */
     uint16_t in_receive_max, in_alias_max;
-    uint32_t rate_tokens;      /* PUBLISH packets that may still come before limits.max_publish_rate acts */
+    uint32_t rate_tokens;                 /* PUBLISH packets that may still come before limits.max_publish_rate acts */
     uint32_t receipt_count, puback_count; /* acknowledgements owed; those that are PUBACKs */
     uint32_t held_count;                  /* those that a slow subscriber keeps back */
     uint64_t rate_at_ms;
-    uint8_t state;    /* enum conn_state */
-    uint8_t paused;   /* enum conn_pause bits */
-    uint8_t version;  /* enum mqtt_version; 0 until CONNECT */
-    bool problem_info;   /* Request Problem Information [MQTT-3.1.2-29] */
-    bool ended;          /* the peer has closed; what it sent before is still being worked on */
-    bool processing;     /* packets of it are being handled: it must not be freed */
-    bool again;          /* set by the packet handler: this packet is to be handled again after a pause */
-    bool waited;         /* it has paused so once */
-    bool clean;          /* session ends with the connection and was made by it: for the log */
-    bool counted;        /* in the listener's ledger */
+    uint8_t state;     /* enum conn_state */
+    uint8_t paused;    /* enum conn_pause bits */
+    uint8_t version;   /* enum mqtt_version; 0 until CONNECT */
+    bool problem_info; /* Request Problem Information [MQTT-3.1.2-29] */
+    bool ended;        /* the peer has closed; what it sent before is still being worked on */
+    bool processing;   /* packets of it are being handled: it must not be freed */
+    bool again;        /* set by the packet handler: this packet is to be handled again after a pause */
+    bool waited;       /* it has paused so once */
+    bool clean;        /* session ends with the connection and was made by it: for the log */
+    bool counted;      /* in the listener's ledger */
     uint16_t peer_port;
     struct in6_addr peer; /* IPv4 mapped */
 };
 
-/* Take a freshly accepted descriptor. Owned by the shard from now on. Returns 0 or a negative errno, the descriptor then still the caller's. */
+/* Take a freshly accepted descriptor. Owned by the shard from now on. Returns 0 or a negative errno, the descriptor
+ * then still the caller's. */
 int conn_new(struct shard *shard, const struct listener *listener, int fd, uint64_t id, struct conn **ret_conn);
 
 /* Once per process, before the first conn. */
@@ -96,15 +99,18 @@ void conn_set_handler(const struct conn_handler *handler);
 
 /* Leave this shard: nothing of conn may be touched afterwards. The caller mails it. */
 void conn_detach(struct conn *conn);
-/* Arrive on another shard; what has been read already is handled at once. Returns 0 or a negative errno: conn is freed then. */
+/* Arrive on another shard; what has been read already is handled at once. Returns 0 or a negative errno: conn is freed
+ * then. */
 int conn_attach(struct conn *conn, struct shard *shard);
 
-/* Free a connection at once, whatever its state and without a callback: the shard has made its last turn, its door is closed next. */
+/* Free a connection at once, whatever its state and without a callback: the shard has made its last turn, its door is
+ * closed next. */
 void conn_discard_open(struct conn *conn);
 /* Free a connection that was detached and never arrived: the node has stopped. */
 void conn_discard(struct conn *conn);
 
-/* The outbox: append packets here, they leave at the end of the turn in one send. Never NULL. Nothing is sent when not OPEN or GUEST. */
+/* The outbox: append packets here, they leave at the end of the turn in one send. Never NULL. Nothing is sent when not
+ * OPEN or GUEST. */
 struct buf *conn_out(struct conn *conn);
 
 /* Bytes waiting for the socket. */
@@ -120,12 +126,14 @@ void conn_opened(struct conn *conn);
 void conn_pause(struct conn *conn, enum conn_pause reason);
 void conn_resume(struct conn *conn, enum conn_pause reason);
 
-/* Send what is in the outbox, then FIN, then close when the peer has closed too or after five seconds. Nothing is read any more. */
+/* Send what is in the outbox, then FIN, then close when the peer has closed too or after five seconds. Nothing is read
+ * any more. */
 void conn_finish(struct conn *conn);
 /* Close now. */
 void conn_drop(struct conn *conn);
 
-/* Called by the shard at the end of a turn: connections that may read on do so; then everything written is handed to the door. */
+/* Called by the shard at the end of a turn: connections that may read on do so; then everything written is handed to
+ * the door. */
 void conn_run_ready(struct list *ready);
 void conn_run_dirty(struct list *dirty);
 

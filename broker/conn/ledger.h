@@ -1,8 +1,8 @@
 /* ledger.h -- how many connections there are, in all and from each address.
  *
- * Why: connections of one address are accepted on all shards, and a limit that counts only some of them is none. This is the one table
- * that shards change together: under a lock, once when a connection comes and once when it goes. The count for each address is kept only
- * while there is a limit. */
+ * Why: connections of one address are accepted on all shards, and a limit that counts only some of them is none. This
+ * is the one table that shards change together: under a lock, once when a connection comes and once when it goes. The
+ * count for each address is kept only while there is a limit. */
 #ifndef TERN_BROKER_CONN_LEDGER_H
 #define TERN_BROKER_CONN_LEDGER_H
 

@@ -1,7 +1,7 @@
 /* listener.h -- an address that clients connect to, open on every shard.
  *
- * Each shard has a socket of its own on the address (SO_REUSEPORT), so that the kernel spreads new connections and no shard
- * hands them around. The `listener` is shared by the shards and only read; a `listener_door` is one shard's. */
+ * Each shard has a socket of its own on the address (SO_REUSEPORT), so that the kernel spreads new connections and no
+ * shard hands them around. The `listener` is shared by the shards and only read; a `listener_door` is one shard's. */
 #ifndef TERN_BROKER_CONN_LISTENER_H
 #define TERN_BROKER_CONN_LISTENER_H
 
@@ -11,17 +11,18 @@
 struct conn;
 
 struct listener {
-    const char *address;   /* as configured, for the log; borrowed from the configuration */
+    const char *address; /* as configured, for the log; borrowed from the configuration */
     bool allow_anonymous;
     uint32_t packet_bytes_max; /* changed by a reload: read with listener_packet_bytes_max */
-    struct ledger *ledger; /* the node's */
-    unsigned port;         /* the one really bound */
+    struct ledger *ledger;     /* the node's */
+    unsigned port;             /* the one really bound */
     unsigned shard_count;
-    int fds[SHARDS_MAX];   /* one a shard; -1 once handed over */
+    int fds[SHARDS_MAX]; /* one a shard; -1 once handed over */
 };
 
-/* Bind and listen, once for each shard. Returns 0, or a negative errno with nothing left open: -EADDRINUSE after trying for two seconds,
- * since a killed io_uring process may hold its port for a moment; -EADDRNOTAVAIL; -ENOENT: the host name is unknown. */
+/* Bind and listen, once for each shard. Returns 0, or a negative errno with nothing left open: -EADDRINUSE after trying
+ * for two seconds, since a killed io_uring process may hold its port for a moment; -EADDRNOTAVAIL; -ENOENT: the host
+ * name is unknown. */
 int listener_open(struct listener *listener, const char *host, unsigned port, unsigned shard_count);
 void listener_close(struct listener *listener); /* what was not handed over */
 

@@ -37,7 +37,8 @@ bool ack_from_client(struct conn *conn, const struct mqtt_frame *frame)
         goodbye(conn, reason, "acknowledgement refused");
         return false;
     }
-    struct command command = {.type = command_of(frame->type, ack.reason), .session = session, .packet_id = ack.packet_id};
+    struct command command = {
+        .type = command_of(frame->type, ack.reason), .session = session, .packet_id = ack.packet_id};
     struct outcome outcome;
     uint64_t bytes_before = session->queue ? session->queue->bytes : 0;
     broker_apply(b, &command, &outcome);

@@ -14,14 +14,14 @@
 
 /* Shared by all shards; only what says so is ever changed after the start. */
 struct node_tables {
-    struct hash_key key;               /* of every table whose keys clients choose */
-    struct route_table *routes;        /* written by the control shard */
+    struct hash_key key;                  /* of every table whose keys clients choose */
+    struct route_table *routes;           /* written by the control shard */
     struct retained_quota retained_quota; /* atomics */
     struct session_quota session_quota;   /* atomics */
-    struct ledger *ledger;             /* locked */
+    struct ledger *ledger;                /* locked */
     struct listener listeners[CONFIG_LISTENERS_MAX];
     unsigned listener_count;
-    uint64_t started_ms; /* monotonic */
+    uint64_t started_ms;                       /* monotonic */
     const struct metrics *metrics[SHARDS_MAX]; /* each written by its shard, read by the control shard */
     unsigned shard_count;
     _Atomic(const struct config *) config; /* set by the main thread; each shard takes it over in its next turn */
@@ -41,34 +41,34 @@ struct broker {
     struct shard *shard;
     struct node_tables *node;
     _Atomic(const struct config *) config_seen; /* for the main thread: the one this shard uses */
-    const struct config *config;     /* of this turn */
+    const struct config *config;                /* of this turn */
     struct group_context groups_of_shard;
     struct group groups[GROUPS]; /* those at home here are used: id % shards == index */
     struct topic_tree *tree;
     struct match_cache *cache;
     struct retained *retained;
-    struct share_table *shares;      /* those at home here */
-    struct map share_subscriptions;  /* struct session_share by (share, session uid) */
-    struct { /* settled share deliveries, gathered for one mail */
+    struct share_table *shares;     /* those at home here */
+    struct map share_subscriptions; /* struct session_share by (share, session uid) */
+    struct {                        /* settled share deliveries, gathered for one mail */
         uint64_t share, session;
         uint32_t count;
     } share_settled;
     struct listener_door doors[CONFIG_LISTENERS_MAX];
     struct receipt_fifo receipts[SHARDS_MAX]; /* by shard that has to answer */
-    struct list receipts_all;        /* struct receipt.in_broker */
-    uint32_t settled[SHARDS_MAX];    /* by shard: mails with receipts handled since the last answer */
-    struct list holds;               /* struct hold: acknowledgements that wait for a slow subscriber */
-    struct list congested;           /* conns that wait for the mail, by in_ready */
+    struct list receipts_all;                 /* struct receipt.in_broker */
+    uint32_t settled[SHARDS_MAX];             /* by shard: mails with receipts handled since the last answer */
+    struct list holds;                        /* struct hold: acknowledgements that wait for a slow subscriber */
+    struct list congested;                    /* conns that wait for the mail, by in_ready */
     struct list claims, claims_next; /* conns that take over another's session in this turn, in the next; by in_ready */
     struct list jobs;                /* struct subscribe_job */
     struct list replays, replays_ready; /* struct replay: all; those that can go on */
-    unsigned routes_pending;         /* announcements not yet answered by the control shard */
-    struct timer due_timer;          /* the next TICK of a group */
-    struct timer house_timer;        /* holds, sweeps, spare memory */
-    struct sys *sys;                 /* control shard: state of $SYS */
-    struct buf frame[3];             /* scratch: a frame to be shared, by kind (deliver.c); forwarded properties (publish.c) */
+    unsigned routes_pending;            /* announcements not yet answered by the control shard */
+    struct timer due_timer;             /* the next TICK of a group */
+    struct timer house_timer;           /* holds, sweeps, spare memory */
+    struct sys *sys;                    /* control shard: state of $SYS */
+    struct buf frame[3]; /* scratch: a frame to be shared, by kind (deliver.c); forwarded properties (publish.c) */
     struct prng prng;
-    uint64_t trimmed_ms;             /* when spare memory was given back last */
+    uint64_t trimmed_ms; /* when spare memory was given back last */
     bool stopping;
 };
 
@@ -100,8 +100,8 @@ static inline void broker_metric(struct broker *b, enum metric metric, int64_t n
     metric_add(b->shard->metrics, metric, n);
 }
 
-/* Post what another shard waits for. It has room unless everything is lost already (mail_post_answer): then it is better to be started
- * anew than to be stuck for ever. */
+/* Post what another shard waits for. It has room unless everything is lost already (mail_post_answer): then it is
+ * better to be started anew than to be stuck for ever. */
 void broker_answer(struct broker *b, unsigned shard, const struct mail *mail);
 
 /* Apply a command to the group of its session at the time of this turn. */
@@ -111,11 +111,12 @@ static inline void broker_apply(struct broker *b, struct command *command, struc
     group_apply(broker_group(b, command->session), command, ret_outcome);
 }
 
-/* Build a shard's tables before its thread starts. Returns 0 or -ENOMEM, and then broker_deinit takes the half-made one. */
+/* Build a shard's tables before its thread starts. Returns 0 or -ENOMEM, and then broker_deinit takes the half-made
+ * one. */
 int broker_init(struct broker *b, struct node_tables *node, unsigned shard, unsigned shard_count);
 
-/* After all threads have ended and the mail has been discarded: first broker_release for each, for tables of one may point into
- * another's, then broker_deinit. */
+/* After all threads have ended and the mail has been discarded: first broker_release for each, for tables of one may
+ * point into another's, then broker_deinit. */
 void broker_release(struct broker *b);
 void broker_deinit(struct broker *b);
 

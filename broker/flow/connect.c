@@ -1,4 +1,5 @@
-/* The way of a CONNECT (3.1, 3.2): judge it on the shard that accepted the connection, move to the home of its client id, claim the session, answer. */
+/* The way of a CONNECT (3.1, 3.2): judge it on the shard that accepted the connection, move to the home of its client
+ * id, claim the session, answer. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +15,8 @@
 
 void connect_arrived(struct conn *conn)
 {
-    timer_set(conn->shard->timers, &conn->timer, conn->shard->now_ms + broker_of(conn)->config->limits.connect_timeout_ms);
+    timer_set(conn->shard->timers, &conn->timer,
+              conn->shard->now_ms + broker_of(conn)->config->limits.connect_timeout_ms);
 }
 
 /* ---- no ---- */
@@ -30,8 +32,9 @@ static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, 
     char peer[CONN_PEER_TEXT];
     bool answer = version == MQTT_V5;
 
-    log_event(LOG_INFO, "connect_refused", {"client", LOG_SLICE(c->client_id)}, {"peer", LOG_STR(conn_peer(conn, peer))},
-              {"version", LOG_INT(version)}, {"reason", LOG_STR(mqtt_reason_name(reason))});
+    log_event(LOG_INFO, "connect_refused", {"client", LOG_SLICE(c->client_id)},
+              {"peer", LOG_STR(conn_peer(conn, peer))}, {"version", LOG_INT(version)},
+              {"reason", LOG_STR(mqtt_reason_name(reason))});
     broker_metric(b, METRIC_CONNECTS_REFUSED, 1);
     if (version != MQTT_V5) {
         connack.code = mqtt_connack_code_v3(reason);
@@ -123,7 +126,8 @@ static enum mqtt_reason check_connect(const struct broker *b, const struct conn 
 
 #define ASSIGNED_BYTES 26
 
-/* A client id for a client that brought none [MQTT-3.1.3-6]: random, and at home on this shard, so that it need not move. */
+/* A client id for a client that brought none [MQTT-3.1.3-6]: random, and at home on this shard, so that it need not
+ * move. */
 static struct slice assign_client_id(const struct broker *b, char text[ASSIGNED_BYTES + 1])
 {
     struct slice id;
@@ -182,7 +186,8 @@ static uint16_t receive_max_granted(const struct broker *b, const struct mqtt_co
     return (uint16_t)(max < b->config->mqtt.max_inflight ? max : b->config->mqtt.max_inflight);
 }
 
-/* Find or make the session. The earlier connection of the same client, always on this very shard, is sent away first [MQTT-3.1.4-3]. */
+/* Find or make the session. The earlier connection of the same client, always on this very shard, is sent away first
+ * [MQTT-3.1.4-3]. */
 static enum mqtt_reason claim(struct broker *b, const struct mqtt_connect *c, struct outcome *out)
 {
     uint64_t hash = broker_hash(b, c->client_id);
@@ -227,7 +232,8 @@ static void set_number(struct mqtt_properties *p, enum mqtt_property_id id)
 }
 
 /* What a 5.0 client is told (3.2.2.3): only what differs from what it would assume. */
-static void fill_connack(const struct broker *b, const struct conn *conn, const struct mqtt_connect *c, struct mqtt_properties *p)
+static void fill_connack(const struct broker *b, const struct conn *conn, const struct mqtt_connect *c,
+                         struct mqtt_properties *p)
 {
     const struct config *config = b->config;
     uint32_t asked = mqtt_property_has(&c->properties, MQTT_PROP_SESSION_EXPIRY) ? c->properties.session_expiry_s : 0;
@@ -283,13 +289,16 @@ static int settle_terms(struct broker *b, struct conn *conn, const struct mqtt_c
     conn->rate_tokens = b->config->limits.max_publish_rate;
     conn->rate_at_ms = b->shard->now_ms;
     if (mqtt_property_has(p, MQTT_PROP_MAXIMUM_PACKET_SIZE)) {
-        conn->packet_bytes_max = p->packet_bytes_max < MQTT_PACKET_BYTES_MAX ? p->packet_bytes_max : MQTT_PACKET_BYTES_MAX;
+        conn->packet_bytes_max =
+            p->packet_bytes_max < MQTT_PACKET_BYTES_MAX ? p->packet_bytes_max : MQTT_PACKET_BYTES_MAX;
     }
     if (mqtt_property_has(p, MQTT_PROP_REQUEST_PROBLEM_INFO)) {
         conn->problem_info = p->request_problem_info != 0;
     }
-    if (mqtt_property_has(p, MQTT_PROP_TOPIC_ALIAS_MAX) && p->topic_alias_max > 0 && b->config->mqtt.topic_alias_out > 0) {
-        uint32_t max = p->topic_alias_max < b->config->mqtt.topic_alias_out ? p->topic_alias_max : b->config->mqtt.topic_alias_out;
+    if (mqtt_property_has(p, MQTT_PROP_TOPIC_ALIAS_MAX) && p->topic_alias_max > 0 &&
+        b->config->mqtt.topic_alias_out > 0) {
+        uint32_t max =
+            p->topic_alias_max < b->config->mqtt.topic_alias_out ? p->topic_alias_max : b->config->mqtt.topic_alias_out;
         conn->alias_out = alias_out_new((uint16_t)max);
         if (!conn->alias_out) {
             return -ENOMEM;
@@ -333,7 +342,8 @@ static void log_connected(const struct conn *conn, const struct mqtt_connect *c,
 {
     char peer[CONN_PEER_TEXT];
 
-    log_event(LOG_INFO, "client_connected", {"client", LOG_SLICE(c->client_id)}, {"peer", LOG_STR(conn_peer(conn, peer))},
+    log_event(LOG_INFO, "client_connected", {"client", LOG_SLICE(c->client_id)},
+              {"peer", LOG_STR(conn_peer(conn, peer))},
               {"user", LOG_SLICE(c->has_user_name ? c->user_name : SLICE(""))}, {"version", LOG_INT(c->version)},
               {"clean", LOG_INT(c->clean_start)}, {"keepalive", LOG_INT(conn->keep_alive_ms / 1500)},
               {"present", LOG_INT(present)});
@@ -407,8 +417,8 @@ bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame)
         }
         return false;
     }
-    struct session *earlier = group_find(&b->groups[group_of(broker_hash(b, c.client_id))], c.client_id,
-                                         broker_hash(b, c.client_id));
+    struct session *earlier =
+        group_find(&b->groups[group_of(broker_hash(b, c.client_id))], c.client_id, broker_hash(b, c.client_id));
     if (earlier && earlier->front && !conn->waited) {
         /* What the earlier connection has sent before it was given up may still lie in its socket: read that first. */
         conn->waited = conn->again = true;

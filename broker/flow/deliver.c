@@ -58,7 +58,8 @@ static uint32_t expiry_left_s(uint64_t expires_at_ms, uint64_t wall_ms)
     return left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
 }
 
-/* Whether a packet is above what the client takes. Most clients take all that MQTT allows, and most messages are far below. */
+/* Whether a packet is above what the client takes. Most clients take all that MQTT allows, and most messages are far
+ * below. */
 static bool too_large(const struct conn *conn, const struct mqtt_delivery *d)
 {
     return (conn->packet_bytes_max < MQTT_PACKET_BYTES_MAX || d->payload.len > MQTT_PACKET_BYTES_MAX / 2) &&
@@ -131,7 +132,7 @@ static bool send_shared_frame(struct broker *b, struct conn *conn, const struct 
 }
 
 static int deliver_qos0(struct broker *b, struct session *session, const struct publication *pub,
-                         const struct delivery *how)
+                        const struct delivery *how)
 {
     struct conn *conn = session->front;
 

@@ -23,7 +23,8 @@ static bool ping(struct conn *conn, const struct mqtt_frame *frame)
 static bool auth(struct conn *conn, const struct mqtt_frame *frame)
 {
     struct mqtt_auth a;
-    enum mqtt_reason reason = conn->version == MQTT_V5 ? mqtt_auth_decode(frame->body, frame->flags, &a) : MQTT_PROTOCOL_ERROR;
+    enum mqtt_reason reason =
+        conn->version == MQTT_V5 ? mqtt_auth_decode(frame->body, frame->flags, &a) : MQTT_PROTOCOL_ERROR;
 
     goodbye(conn, reason == MQTT_SUCCESS ? MQTT_PROTOCOL_ERROR : reason, "AUTH without an authentication method");
     return false;

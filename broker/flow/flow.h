@@ -8,17 +8,18 @@
 
 /* ---- receipt.c: who still has to take responsibility for a QoS 1 or 2 message ---- */
 
-/* An acknowledgement owed to a publisher. It leaves when nobody is waited for and all earlier ones have left [MQTT-4.6.0-2]. */
+/* An acknowledgement owed to a publisher. It leaves when nobody is waited for and all earlier ones have left
+ * [MQTT-4.6.0-2]. */
 struct receipt {
     struct list in_conn;
     struct list in_broker; /* all of the shard, so that none is lost at the end */
-    struct conn *conn; /* NULL once the publisher is gone */
+    struct conn *conn;     /* NULL once the publisher is gone */
     uint64_t started_ns;
     uint32_t waiting;
     uint16_t packet_id;
-    uint8_t type;   /* MQTT_PUBACK or MQTT_PUBREC */
+    uint8_t type; /* MQTT_PUBACK or MQTT_PUBREC */
     uint8_t reason;
-    bool held;      /* counted in conn.held_count */
+    bool held; /* counted in conn.held_count */
 };
 
 /* An acknowledgement that is being decided; the receipt is made only if somebody must be waited for. */
@@ -28,7 +29,7 @@ struct receipt_open {
     uint16_t packet_id;
     uint8_t type;
     uint8_t reason; /* already known, e.g. that a limit was met */
-    bool failed; /* memory was out: the publisher has to be sent away unacknowledged */
+    bool failed;    /* memory was out: the publisher has to be sent away unacknowledged */
 };
 
 /* One more has to answer; NULL (and open->failed) when memory is out. */
@@ -56,7 +57,8 @@ struct receipt_ref {
 };
 /* Settle it, by mail if it is another shard's. */
 void receipt_answer(struct broker *b, struct receipt_ref ref);
-/* Before it is settled: it is to be acknowledged with this reason. RECEIPT_NO_MEMORY: not at all if the client cannot be told. */
+/* Before it is settled: it is to be acknowledged with this reason. RECEIPT_NO_MEMORY: not at all if the client cannot
+ * be told. */
 #define RECEIPT_NO_MEMORY MQTT_IMPLEMENTATION_SPECIFIC_ERROR
 void receipt_reason(struct broker *b, struct receipt_ref ref, enum mqtt_reason reason);
 
@@ -89,15 +91,16 @@ void publication_end(struct publication *pub);
 
 /* How one session is to get it. */
 struct delivery {
-    struct slice ids; /* encoded subscription identifiers */
-    uint64_t share;   /* 0: none */
-    uint8_t qos;      /* granted */
-    bool retain;      /* RETAIN of what is sent */
+    struct slice ids;  /* encoded subscription identifiers */
+    uint64_t share;    /* 0: none */
+    uint8_t qos;       /* granted */
+    bool retain;       /* RETAIN of what is sent */
     bool shared_frame; /* several sessions get the same: encode a QoS 0 frame once */
 };
 
-/* Give a session a message. Counts what is dropped, with the reason. Never ends a connection. Returns 0 when it was taken, -ENOBUFS when
- * its queue is full, -ENOMEM, or another negative errno when it cannot have it: offline, too large, too slow. */
+/* Give a session a message. Counts what is dropped, with the reason. Never ends a connection. Returns 0 when it was
+ * taken, -ENOBUFS when its queue is full, -ENOMEM, or another negative errno when it cannot have it: offline, too
+ * large, too slow. */
 int deliver(struct broker *b, struct session *session, struct publication *pub, const struct delivery *d);
 /* New publication: nothing encoded for an earlier one may be shared. */
 void deliver_begin(struct broker *b);
@@ -107,7 +110,8 @@ void deliver_pump(struct conn *conn);
 /* ---- publish.c ---- */
 bool publish_from_client(struct conn *conn, const struct mqtt_frame *frame);
 bool publish_release(struct conn *conn, const struct mqtt_frame *frame); /* PUBREL */
-/* Route one message from here: to local sessions, other shards, shares, the retained store. open NULL: nobody waits. Returns whether anybody matched. */
+/* Route one message from here: to local sessions, other shards, shares, the retained store. open NULL: nobody waits.
+ * Returns whether anybody matched. */
 bool publish_route(struct broker *b, struct publication *pub, struct receipt_open *open);
 void publish_from_shard(struct broker *b, const struct mail *mail);
 /* A message of the broker itself. */
@@ -140,8 +144,8 @@ struct route_wait { /* who waits for the answer: one of the two */
     uint32_t index;
     struct share_request *request;
 };
-/* Tell the control shard; the answer comes as subscribe_settled or share_announced, at once if this is the control shard. Returns 0, or -ENOMEM: no
- * answer will come. ROUTE_BARRIER only waits for what was told before. */
+/* Tell the control shard; the answer comes as subscribe_settled or share_announced, at once if this is the control
+ * shard. Returns 0, or -ENOMEM: no answer will come. ROUTE_BARRIER only waits for what was told before. */
 int route_announce(struct broker *b, enum route_op op, struct slice filter, const struct route_share *share,
                    const struct route_wait *wait);
 /* No answer. A withdrawal that is lost for lack of memory costs needless mails, nothing else. */
@@ -152,16 +156,18 @@ void route_discard(const struct mail *mail);
 
 /* ---- share.c: members at home here, and shares at home here ---- */
 /* Subscribe to a share. Returns 0 and answers by subscribe_settled, at once or later; or a negative errno at once. */
-int share_subscribe(struct broker *b, struct session_share *share, bool existed, struct subscribe_job *job, uint32_t index);
-/* End and free a shared subscription; ended: so does the session. What it had not begun to deliver goes to other members. */
+int share_subscribe(struct broker *b, struct session_share *share, bool existed, struct subscribe_job *job,
+                    uint32_t index);
+/* End and free a shared subscription; ended: so does the session. What it had not begun to deliver goes to other
+ * members. */
 void share_unsubscribe(struct broker *b, struct session_share *share, bool ended);
 void share_online(struct broker *b, struct session *session, bool online);
 /* Connection lost: unacknowledged QoS 1 goes to others. */
 void share_hand_on(struct broker *b, struct session *session);
 void share_settled(struct broker *b, struct session *session, uint64_t share);
 void share_flush(struct broker *b);
-void share_publish(struct broker *b, const struct route_share *share, struct publication *pub, struct receipt_open *open,
-                   bool sole);
+void share_publish(struct broker *b, const struct route_share *share, struct publication *pub,
+                   struct receipt_open *open, bool sole);
 void share_announced(struct broker *b, struct share_request *request, int error);
 void share_mail(struct broker *b, const struct mail *mail);
 void share_discard(const struct mail *mail);
@@ -169,24 +175,25 @@ uint64_t share_id(const struct broker *b, struct slice name, struct slice filter
 
 /* ---- replay.c: retained messages for a new subscription ---- */
 /* Begin: take the snapshots. Answers the job by subscribe_settled when they are taken; -ENOMEM: no answer. */
-int replay_start(struct broker *b, struct session *session, struct slice filter, const struct subscription_options *options,
-                 struct subscribe_job *job);
-/* The SUBACK is out: deliver. Each replay of the job answers it once more, when it is done or goes on behind the client's other packets.
- * Returns how many there are. */
+int replay_start(struct broker *b, struct session *session, struct slice filter,
+                 const struct subscription_options *options, struct subscribe_job *job);
+/* The SUBACK is out: deliver. Each replay of the job answers it once more, when it is done or goes on behind the
+ * client's other packets. Returns how many there are. */
 unsigned replay_release(struct broker *b, struct session *session, const struct subscribe_job *job);
-/* The job's connection is gone, the session may live on: its replays go on without it. Returns how many answers will not come. */
+/* The job's connection is gone, the session may live on: its replays go on without it. Returns how many answers will
+ * not come. */
 unsigned replay_disown(struct session *session, const struct subscribe_job *job);
-void replay_forget(struct broker *b, struct session *session);                       /* the session ends */
+void replay_forget(struct broker *b, struct session *session);                      /* the session ends */
 void replay_cancel(struct broker *b, struct session *session, struct slice filter); /* so does the subscription */
-void replay_wake(struct broker *b, struct session *session);                         /* it can take more */
+void replay_wake(struct broker *b, struct session *session);                        /* it can take more */
 void replay_run(struct broker *b);
 void replay_mail(struct broker *b, const struct mail *mail);
 void replay_deinit(struct broker *b); /* all threads have ended */
 
 /* ---- goodbye.c: how connections and sessions end ---- */
 
-/* We end it: DISCONNECT with this reason in 5.0, a close in 3.x. The will is published. text goes into the log and, where the client
- * wants it, into the Reason String; NULL: none. May be called on any connection, in any state. */
+/* We end it: DISCONNECT with this reason in 5.0, a close in 3.x. The will is published. text goes into the log and,
+ * where the client wants it, into the Reason String; NULL: none. May be called on any connection, in any state. */
 void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text);
 void goodbye_lost(struct conn *conn, int error); /* the peer has closed, or the network failed */
 bool disconnect_from_client(struct conn *conn, const struct mqtt_frame *frame);

@@ -148,7 +148,7 @@ void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text)
     detach(conn, &(struct parting){0});
     if (conn_out_bytes(conn) > 0) {
         conn_finish(conn); /* [MQTT-3.14.4-2] */
-    } else { /* a 3.x client: there is no last word to be lost */
+    } else {               /* a 3.x client: there is no last word to be lost */
         conn_drop(conn);
     }
 }
@@ -188,7 +188,8 @@ bool disconnect_from_client(struct conn *conn, const struct mqtt_frame *frame)
         goodbye(conn, reason, "DISCONNECT refused");
         return false;
     }
-    log_gone(conn, LOG_INFO, d.reason == MQTT_SUCCESS ? "disconnected" : mqtt_reason_name(d.reason), "DISCONNECT received");
+    log_gone(conn, LOG_INFO, d.reason == MQTT_SUCCESS ? "disconnected" : mqtt_reason_name(d.reason),
+             "DISCONNECT received");
     detach(conn, &parting);
     conn_finish(conn);
     return false;

@@ -1,8 +1,8 @@
-/* Back pressure. When a message has one receiver and that one is far behind, its publisher's acknowledgement waits until the receiver has caught
- * up, and nothing more is read from the publisher: it slows down to the pace of its subscriber instead of overflowing the queue. What
- * it may have on the way then, mqtt.receive_maximum, fits into the rest of the queue.
- * Others are hardly touched: a message with several receivers is never held, no hold lasts longer than limits.backpressure, and a receiver
- * that let one run out holds nobody until it acknowledges something again. */
+/* Back pressure. When a message has one receiver and that one is far behind, its publisher's acknowledgement waits
+ * until the receiver has caught up, and nothing more is read from the publisher: it slows down to the pace of its
+ * subscriber instead of overflowing the queue. What it may have on the way then, mqtt.receive_maximum, fits into the
+ * rest of the queue. Others are hardly touched: a message with several receivers is never held, no hold lasts longer
+ * than limits.backpressure, and a receiver that let one run out holds nobody until it acknowledges something again. */
 #include <stdlib.h>
 
 #include "broker/flow/flow.h"

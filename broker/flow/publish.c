@@ -107,7 +107,8 @@ static enum mqtt_reason check_access(struct broker *b, const struct mqtt_publish
     return MQTT_SUCCESS;
 }
 
-/* limits.max_publish_rate: a bucket of one second's tokens; when it is empty, reading pauses until there is one again. */
+/* limits.max_publish_rate: a bucket of one second's tokens; when it is empty, reading pauses until there is one again.
+ */
 static void count_rate(struct broker *b, struct conn *conn)
 {
     uint32_t rate = b->config->limits.max_publish_rate;
@@ -187,8 +188,9 @@ static enum mqtt_reason retain_here(struct broker *b, struct publication *pub)
     }
     if (outcome.error) {
         broker_metric(b, METRIC_DROPPED_RETAIN_QUOTA, 1);
-        log_event(LOG_WARN, "retained_refused", {"topic", LOG_SLICE(pub->topic)},
-                  {"reason", LOG_STR(outcome.error == -EDQUOT ? "limits.max_retained_messages or _bytes" : "no memory")});
+        log_event(
+            LOG_WARN, "retained_refused", {"topic", LOG_SLICE(pub->topic)},
+            {"reason", LOG_STR(outcome.error == -EDQUOT ? "limits.max_retained_messages or _bytes" : "no memory")});
         return outcome.error == -EDQUOT ? MQTT_QUOTA_EXCEEDED : RECEIPT_NO_MEMORY;
     }
     return MQTT_SUCCESS;
@@ -251,8 +253,8 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
         unsigned shard = (unsigned)__builtin_ctzll(mails);
         mails &= mails - 1;
         mail_publication(b, pub, open, shard,
-                         (shards >> shard & 1 ? PUBLISH_DELIVER : 0u) | (pub->retain && shard == home ? PUBLISH_RETAIN : 0u) |
-                             (sole ? PUBLISH_SOLE : 0u));
+                         (shards >> shard & 1 ? PUBLISH_DELIVER : 0u) |
+                             (pub->retain && shard == home ? PUBLISH_RETAIN : 0u) | (sole ? PUBLISH_SOLE : 0u));
     }
     enum mqtt_reason retained = pub->retain && home == self ? retain_here(b, pub) : MQTT_SUCCESS;
     if (retained != MQTT_SUCCESS && open) {
@@ -343,7 +345,8 @@ static void make_publication(struct broker *b, const struct conn *conn, const st
     }
 }
 
-/* QoS 2: remember the identifier. Returns false if it is a repetition, which is only acknowledged again [MQTT-4.3.3-10]. */
+/* QoS 2: remember the identifier. Returns false if it is a repetition, which is only acknowledged again
+ * [MQTT-4.3.3-10]. */
 static bool remember_qos2(struct broker *b, struct conn *conn, uint16_t packet_id, struct receipt_open *open)
 {
     struct command command = {.type = COMMAND_QOS2_IN, .session = conn->session, .packet_id = packet_id};
@@ -355,7 +358,8 @@ static bool remember_qos2(struct broker *b, struct conn *conn, uint16_t packet_i
 }
 
 /* QoS 1 and 2: route it and owe the acknowledgement. */
-static void publish_acknowledged(struct broker *b, struct conn *conn, const struct mqtt_publish *p, enum mqtt_reason refusal)
+static void publish_acknowledged(struct broker *b, struct conn *conn, const struct mqtt_publish *p,
+                                 enum mqtt_reason refusal)
 {
     struct receipt_open open = {
         .conn = conn, .packet_id = p->packet_id, .type = p->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC};

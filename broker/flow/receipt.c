@@ -17,8 +17,8 @@ static void forget_qos2(struct broker *b, struct conn *conn, uint8_t type, uint1
     }
 }
 
-/* The message was not taken and the client cannot be told: end the connection at the end of the turn, so that it sends it again. Not at once,
- * for a receipt may be settled in the midst of work on this very session. */
+/* The message was not taken and the client cannot be told: end the connection at the end of the turn, so that it sends
+ * it again. Not at once, for a receipt may be settled in the midst of work on this very session. */
 static void leave_unacknowledged(struct broker *b, struct conn *conn, uint8_t type, uint16_t packet_id)
 {
     forget_qos2(b, conn, type, packet_id);

@@ -1,15 +1,17 @@
 /* Retained messages for a new subscription (3.3.1.3), in pages, at the pace of the subscriber.
  *
- * They lie with the home shards of their topics. The subscriber's shard asks one after the other for a page, delivers it when the client can
- * take it, and asks for the next: no shard stalls, no queue overflows, however many there are.
+ * They lie with the home shards of their topics. The subscriber's shard asks one after the other for a page, delivers
+ * it when the client can take it, and asks for the next: no shard stalls, no queue overflows, however many there are.
  *
- * A retained message that is published while somebody subscribes must reach him one way or the other, and one published after his SUBACK one way
- * only. The route of the subscription is in place before the replay begins, but a publisher that has not seen it yet may still have mail on its way
- * to the topic's home. So a barrier goes first: each shard, when the barrier's mail reaches it, mails every home on; when a home has heard from all,
- * everything published before the route was seen has been stored there, and it notes the number of the last one: the snapshot. What is set
- * later has been delivered live. Then comes the SUBACK, then the pages.
+ * A retained message that is published while somebody subscribes must reach him one way or the other, and one published
+ * after his SUBACK one way only. The route of the subscription is in place before the replay begins, but a publisher
+ * that has not seen it yet may still have mail on its way to the topic's home. So a barrier goes first: each shard,
+ * when the barrier's mail reaches it, mails every home on; when a home has heard from all, everything published before
+ * the route was seen has been stored there, and it notes the number of the last one: the snapshot. What is set later
+ * has been delivered live. Then comes the SUBACK, then the pages.
  *
- *     asker -- BARRIER --> each shard -- PASSED --> each home -- READY --> asker: SUBACK -- PULL --> home -- PAGE --> asker ... */
+ *     asker -- BARRIER --> each shard -- PASSED --> each home -- READY --> asker: SUBACK -- PULL --> home -- PAGE -->
+ * asker ... */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -19,8 +21,8 @@
 #include "proto/mqtt/topic.h"
 
 #define PAGE_MESSAGES 32u
-#define PULL_STEPS 512u   /* nodes visited in one go */
-#define PAGES_A_TURN 8u   /* of one replay */
+#define PULL_STEPS 512u /* nodes visited in one go */
+#define PAGES_A_TURN 8u /* of one replay */
 
 enum replay_phase {
     REPLAY_BARRIER, /* READY from every home is awaited */
@@ -31,17 +33,17 @@ enum replay_phase {
 };
 
 struct replay {
-    struct list in_broker; /* of the asker: broker.replays */
-    struct list in_ready;  /* of the asker: broker.replays_ready */
-    struct replay *next;   /* of the same session */
-    struct session *session; /* NULL: no longer wanted */
+    struct list in_broker;     /* of the asker: broker.replays */
+    struct list in_ready;      /* of the asker: broker.replays_ready */
+    struct replay *next;       /* of the same session */
+    struct session *session;   /* NULL: no longer wanted */
     struct subscribe_job *job; /* to be answered; NULL: it has been, and need not wait */
     unsigned asker, shard_count;
     unsigned home, home_end; /* the one that is asked, and behind the last */
     unsigned homes_unready;
     enum replay_phase phase;
     struct subscription_options options;
-    bool exact, done; /* done: the present home has no more */
+    bool exact, done;               /* done: the present home has no more */
     uint8_t passes[SHARDS_MAX];     /* [h] is touched by shard h alone */
     uint64_t snapshots[SHARDS_MAX]; /* [h]: retained_sequence of shard h; the same */
     struct retained_cursor *cursor; /* touched by `home` while ASKED or CLOSING */
@@ -93,8 +95,8 @@ static void answer_job(struct broker *b, struct replay *r)
     }
 }
 
-int replay_start(struct broker *b, struct session *session, struct slice filter, const struct subscription_options *options,
-                 struct subscribe_job *job)
+int replay_start(struct broker *b, struct session *session, struct slice filter,
+                 const struct subscription_options *options, struct subscribe_job *job)
 {
     struct replay *r = calloc(1, sizeof(*r) + filter.len);
     if (!r) {

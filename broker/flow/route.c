@@ -1,5 +1,6 @@
-/* Announcements: which filters have subscribers on this shard, told to the control shard, which alone writes the route table. A SUBSCRIBE
- * is answered only after its filter is in the table: from then on every publish on any shard finds it. */
+/* Announcements: which filters have subscribers on this shard, told to the control shard, which alone writes the route
+ * table. A SUBSCRIBE is answered only after its filter is in the table: from then on every publish on any shard finds
+ * it. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -15,7 +16,8 @@ struct route_request {
     uint8_t filter[];
 };
 
-static int apply(struct broker *b, enum route_op op, struct slice filter, const struct route_share *share, unsigned shard)
+static int apply(struct broker *b, enum route_op op, struct slice filter, const struct route_share *share,
+                 unsigned shard)
 {
     struct route_table *routes = b->node->routes;
 

@@ -1,10 +1,11 @@
-/* Shared subscriptions (4.8.2). A share has a home shard, by the hash of its name and filter; there its members are known, wherever their
- * sessions live, and one is picked for each message:
+/* Shared subscriptions (4.8.2). A share has a home shard, by the hash of its name and filter; there its members are
+ * known, wherever their sessions live, and one is picked for each message:
  *
  *     publisher's shard -- SHARE_PUBLISH --> home of the share -- SHARE_DELIVER --> home of the member
  *                                                 ^--------------- SHARE_SETTLED ------------'
  *
- * A member that loses its connection or leaves sends back what it has not finished, as a SHARE_PUBLISH that names it as the one not to pick. */
+ * A member that loses its connection or leaves sends back what it has not finished, as a SHARE_PUBLISH that names it as
+ * the one not to pick. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ struct share_request {
 /* One member's delivery, and where to answer for it. */
 struct handing {
     uint64_t share;
-    uint64_t except; /* session not to be picked; 0: any may */
+    uint64_t except;           /* session not to be picked; 0: any may */
     struct receipt_open *open; /* the publisher is here: answered here */
     struct receipt_ref ref;    /* else: the publisher's receipt, or NULL */
     bool sole;                 /* nobody else gets the message: the publisher may wait for a slow member */
@@ -77,13 +78,15 @@ static void tell_home(struct broker *b, struct mail *mail, uint64_t share)
         share_mail(b, mail);
     } else if (mail->kind != MAIL_SHARE_PUBLISH) {
         broker_answer(b, home_of(b, share), mail);
-    } else if (shard_post(b->shard, home_of(b, share), mail) != 0) { /* handed back by a member, and no memory to hand it on */
+    } else if (shard_post(b->shard, home_of(b, share), mail) !=
+               0) { /* handed back by a member, and no memory to hand it on */
         message_unref(mail->ptr);
         broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
     }
 }
 
-int share_subscribe(struct broker *b, struct session_share *share, bool existed, struct subscribe_job *job, uint32_t index)
+int share_subscribe(struct broker *b, struct session_share *share, bool existed, struct subscribe_job *job,
+                    uint32_t index)
 {
     struct slice name = session_share_name(share), filter = session_share_filter(share);
     struct session *session = share->session;
@@ -148,8 +151,8 @@ static void return_entry(struct broker *b, struct session *session, uint64_t num
     tell_home(b, &mail, share);
 }
 
-/* Give back what may still go to another member: QoS 1 unless it must be finished here, QoS 2 only if its delivery has not begun
- * [MQTT-4.8.2-5]. share 0: of all shares. */
+/* Give back what may still go to another member: QoS 1 unless it must be finished here, QoS 2 only if its delivery has
+ * not begun [MQTT-4.8.2-5]. share 0: of all shares. */
 static void return_entries(struct broker *b, struct session *session, uint64_t share, bool sent_too)
 {
     struct queue *q = session->queue;
@@ -313,10 +316,9 @@ static void drop(struct broker *b, const struct handing *h)
 static void dispatch(struct broker *b, struct publication *pub, struct handing *h)
 {
     struct share_group *group = share_table_by_id(b->shares, h->share);
-    const struct share_member *m =
-        group ? share_group_pick(group, (enum share_strategy)b->config->mqtt.share_strategy, pub->topic_hash, pub->qos,
-                                 h->except, &b->prng)
-              : NULL;
+    const struct share_member *m = group ? share_group_pick(group, (enum share_strategy)b->config->mqtt.share_strategy,
+                                                            pub->topic_hash, pub->qos, h->except, &b->prng)
+                                         : NULL;
 
     if (!m) {
         drop(b, h);
@@ -355,8 +357,8 @@ static void dispatch(struct broker *b, struct publication *pub, struct handing *
     }
 }
 
-void share_publish(struct broker *b, const struct route_share *share, struct publication *pub, struct receipt_open *open,
-                   bool sole)
+void share_publish(struct broker *b, const struct route_share *share, struct publication *pub,
+                   struct receipt_open *open, bool sole)
 {
     if (share->home == b->shard->index) {
         struct handing h = {.share = share->id, .open = open, .sole = sole};

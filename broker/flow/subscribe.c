@@ -21,10 +21,10 @@ struct subscribe_job {
     struct list in_broker;
     struct conn *conn; /* NULL when gone */
     enum subscribe_stage stage;
-    uint32_t pending;  /* answers that are awaited; one more while the stage is being begun */
+    uint32_t pending;             /* answers that are awaited; one more while the stage is being begun */
     struct mqtt_subscribe packet; /* its filters lie in body */
-    uint8_t *codes;    /* one a filter; inside the same allocation, like the next two */
-    bool *replay;      /* retained messages are to be sent for this filter */
+    uint8_t *codes;               /* one a filter; inside the same allocation, like the next two */
+    bool *replay;                 /* retained messages are to be sent for this filter */
     uint8_t body[];
 };
 
@@ -84,7 +84,8 @@ static void undo(struct broker *b, struct session *session, struct slice filter)
     }
 }
 
-static int subscribe_plain(struct broker *b, struct subscribe_job *job, uint32_t index, const struct mqtt_subscription *s)
+static int subscribe_plain(struct broker *b, struct subscribe_job *job, uint32_t index,
+                           const struct mqtt_subscription *s)
 {
     struct command command = {.type = COMMAND_SUBSCRIBE, .session = job->conn->session};
     struct outcome outcome;
@@ -95,8 +96,9 @@ static int subscribe_plain(struct broker *b, struct subscribe_job *job, uint32_t
     if (outcome.error) {
         return outcome.error;
     }
-    job->replay[index] = b->config->mqtt.retain_available &&
-                         (s->retain_handling == 0 || (s->retain_handling == 1 && !outcome.existed)); /* [MQTT-3.3.1-9] .. -11 */
+    job->replay[index] =
+        b->config->mqtt.retain_available &&
+        (s->retain_handling == 0 || (s->retain_handling == 1 && !outcome.existed)); /* [MQTT-3.3.1-9] .. -11 */
     broker_metric(b, METRIC_SUBSCRIPTIONS, !outcome.existed);
     if (!outcome.announce && b->routes_pending == 0) {
         return 0;
@@ -111,8 +113,8 @@ static int subscribe_plain(struct broker *b, struct subscribe_job *job, uint32_t
     return rc;
 }
 
-static int subscribe_share(struct broker *b, struct subscribe_job *job, uint32_t index, const struct mqtt_subscription *s,
-                           struct slice name, struct slice filter)
+static int subscribe_share(struct broker *b, struct subscribe_job *job, uint32_t index,
+                           const struct mqtt_subscription *s, struct slice name, struct slice filter)
 {
     struct command command = {.type = COMMAND_SHARE_JOIN, .session = job->conn->session};
     struct outcome outcome;
@@ -134,7 +136,8 @@ static int subscribe_share(struct broker *b, struct subscribe_job *job, uint32_t
 }
 
 /* Whether a filter may be subscribed to at all; MQTT_SUCCESS or the code for the SUBACK. */
-static enum mqtt_reason check_filter(const struct broker *b, struct slice text, struct slice *ret_name, struct slice *ret_filter)
+static enum mqtt_reason check_filter(const struct broker *b, struct slice text, struct slice *ret_name,
+                                     struct slice *ret_filter)
 {
     int share = mqtt_share_split(text, ret_name, ret_filter);
 
@@ -157,7 +160,8 @@ static void log_filter(const struct conn *conn, const char *event, struct slice 
               {"code", LOG_INT(code)});
 }
 
-static void subscribe_one(struct broker *b, struct subscribe_job *job, uint32_t index, const struct mqtt_subscription *s)
+static void subscribe_one(struct broker *b, struct subscribe_job *job, uint32_t index,
+                          const struct mqtt_subscription *s)
 {
     struct slice name, filter;
     enum mqtt_reason reason = check_filter(b, s->filter, &name, &filter);
@@ -228,7 +232,8 @@ static void start_replays(struct broker *b, struct subscribe_job *job)
         if (replay_start(b, job->conn->session, sub.filter, &options, job) != 0) {
             job->pending--;
             broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
-            log_event(LOG_WARN, "retained_not_sent", {"filter", LOG_SLICE(sub.filter)}, {"reason", LOG_STR("no memory")});
+            log_event(LOG_WARN, "retained_not_sent", {"filter", LOG_SLICE(sub.filter)},
+                      {"reason", LOG_STR("no memory")});
         }
     }
 }

@@ -1,4 +1,5 @@
-/* $SYS: the broker's own figures as retained messages, under mosquitto's names, every sys_interval. They are this node's. */
+/* $SYS: the broker's own figures as retained messages, under mosquitto's names, every sys_interval. They are this
+ * node's. */
 #include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
@@ -42,8 +43,8 @@ struct sys {
 };
 
 static const char *const load_topics[LOAD_COUNT] = {
-    "bytes/received",    "bytes/sent",       "connections",  "messages/received", "messages/sent",
-    "publish/dropped",   "publish/received", "publish/sent", "sockets",
+    "bytes/received",  "bytes/sent",       "connections",  "messages/received", "messages/sent",
+    "publish/dropped", "publish/received", "publish/sent", "sockets",
 };
 
 static void say_text(struct sys *sys, const char *name, const char *value)
@@ -71,7 +72,8 @@ static uint64_t dropped(const struct metrics *m)
 {
     return m->values[METRIC_DROPPED_QUEUE_FULL] + m->values[METRIC_DROPPED_OUTBOX_FULL] +
            m->values[METRIC_DROPPED_OFFLINE] + m->values[METRIC_DROPPED_EXPIRED] + m->values[METRIC_DROPPED_TOO_LARGE] +
-           m->values[METRIC_DROPPED_NO_MEMORY] + m->values[METRIC_DROPPED_RETAIN_QUOTA] + m->values[METRIC_DROPPED_NO_MEMBER];
+           m->values[METRIC_DROPPED_NO_MEMORY] + m->values[METRIC_DROPPED_RETAIN_QUOTA] +
+           m->values[METRIC_DROPPED_NO_MEMBER];
 }
 
 static void say_clients(struct sys *sys, const struct metrics *m)

@@ -1,21 +1,21 @@
 /* command.h -- everything that changes a session or a retained message, as data.
  *
- * Why: one list of changes, applied in one place. A session that ends with its connection is changed at once; a durable one will be
- * changed when the same command has been committed to its group's log. Hence the rules: a command carries its time (wall_ms),
- * and applying it uses no clock, no chance and no order of a hash table.
- * A command names its session by pointer; its written form will name it by client id. Slices and pointers are borrowed. */
+ * Why: one list of changes, applied in one place. A session that ends with its connection is changed at once; a durable
+ * one will be changed when the same command has been committed to its group's log. Hence the rules: a command carries
+ * its time (wall_ms), and applying it uses no clock, no chance and no order of a hash table. A command names its
+ * session by pointer; its written form will name it by client id. Slices and pointers are borrowed. */
 #ifndef TERN_BROKER_GROUP_COMMAND_H
 #define TERN_BROKER_GROUP_COMMAND_H
 
 #include "broker/session/session.h"
 
 enum command_type {
-    COMMAND_CLAIM,        /* a client connects: find, make or replace its session */
-    COMMAND_DETACH,       /* its connection is gone */
-    COMMAND_END,          /* end the session now, attached or not */
+    COMMAND_CLAIM,  /* a client connects: find, make or replace its session */
+    COMMAND_DETACH, /* its connection is gone */
+    COMMAND_END,    /* end the session now, attached or not */
     COMMAND_SUBSCRIBE,
     COMMAND_UNSUBSCRIBE,
-    COMMAND_SHARE_JOIN,   /* SUBSCRIBE to a `$share` */
+    COMMAND_SHARE_JOIN, /* SUBSCRIBE to a `$share` */
     COMMAND_SHARE_LEAVE,
     COMMAND_PUBLISH,      /* a QoS 1 or 2 message for this session */
     COMMAND_ACK,          /* PUBACK: done with it */
@@ -31,11 +31,11 @@ enum command_type {
 
 struct command_claim {
     struct slice client_id;
-    uint64_t hash;        /* keyed hash of the client id */
+    uint64_t hash; /* keyed hash of the client id */
     bool clean_start;
     uint32_t expiry_s;
     uint16_t receive_max;
-    struct will *will;    /* taken over when the command succeeds; NULL: none */
+    struct will *will; /* taken over when the command succeeds; NULL: none */
 };
 
 struct command {
@@ -45,8 +45,8 @@ struct command {
     union {
         struct command_claim claim;
         struct {
-            bool discard_will;  /* [MQTT-3.14.4-3] */
-            bool set_expiry;    /* DISCONNECT brought a new Session Expiry Interval (3.14.2.2.2) */
+            bool discard_will; /* [MQTT-3.14.4-3] */
+            bool set_expiry;   /* DISCONNECT brought a new Session Expiry Interval (3.14.2.2.2) */
             uint32_t expiry_s;
         } detach;
         struct {
@@ -66,21 +66,29 @@ struct command {
     };
 };
 
-/* What came of it. Zero where nothing did. */
+/* What came of it. Zero where nothing did.
+ *
+ * error is 0 or, with nothing changed, a negative errno: -ENOMEM; -EDQUOT, a limit of sessions, subscriptions or retained
+ * messages; -ENOENT, no such packet identifier; -ENOBUFS, the queue is full; -EPROTO, an acknowledgement of the wrong
+ * kind. */
 struct outcome {
-    int error; /* 0 or a negative errno; nothing was changed then:
-                *   -ENOMEM, -EDQUOT (limit of sessions, subscriptions, retained messages), -ENOENT (no such packet identifier),
-                *   -ENOBUFS (queue full), -EPROTO (acknowledgement of the wrong kind) */
-    struct session *session; /* CLAIM */
-    bool existed;            /* CLAIM: session present. SUBSCRIBE, SHARE_JOIN: replaced. QOS2_IN: a repetition */
-    bool announce;           /* SUBSCRIBE: first of its filter on this shard. */
-    bool replaced_oldest;    /* PUBLISH: made room by dropping the oldest waiting message */
-    struct subscription *subscription; /* SUBSCRIBE; UNSUBSCRIBE: unlinked, to be freed by topic_tree_unsubscribe; NULL: none existed */
-    struct session_share *share;       /* SHARE_JOIN */
-    uint64_t share_settled;  /* ACK, REJECTED, COMPLETE, DISCARD, PUBLISH: the share that this message came from has one less outstanding */
-    struct will *will;       /* DETACH, CLAIM, END, TICK: to be published now; the caller's */
-    struct session *ended;   /* CLAIM, DETACH, END, TICK: out of all tables of the group; the caller takes its subscriptions
-                              * out of the tree and the shares, then session_free */
+    int error;
+    bool existed;         /* CLAIM: session present. SUBSCRIBE, SHARE_JOIN: replaced. QOS2_IN: a repetition */
+    bool announce;        /* SUBSCRIBE: first of its filter on this shard */
+    bool replaced_oldest; /* PUBLISH: made room by dropping the oldest waiting message */
+    /* CLAIM: the session. */
+    struct session *session;
+    /* SUBSCRIBE. UNSUBSCRIBE: unlinked, to be freed by topic_tree_unsubscribe; NULL: there was none. */
+    struct subscription *subscription;
+    /* SHARE_JOIN. */
+    struct session_share *share;
+    /* ACK, REJECTED, COMPLETE, DISCARD, PUBLISH: the share that this message came from has one less outstanding. */
+    uint64_t share_settled;
+    /* DETACH, CLAIM, END, TICK: to be published now; the caller's. */
+    struct will *will;
+    /* CLAIM, DETACH, END, TICK: out of all tables of the group. The caller takes its subscriptions out of the tree and
+     * the shares, then calls session_free. */
+    struct session *ended;
 };
 
 #endif

@@ -222,8 +222,8 @@ static void apply_share_join(struct group *g, const struct command *c, struct ou
     out->share = share;
 }
 
-/* Whether the queue, `bytes` with the new message, keeps its limit without this entry. If it is beyond already, for the limit was
- * lowered, it is enough that it does not grow. */
+/* Whether the queue, `bytes` with the new message, keeps its limit without this entry. If it is beyond already, for the
+ * limit was lowered, it is enough that it does not grow. */
 static bool makes_room(const struct group_context *x, const struct queue *q, uint64_t number, uint64_t bytes)
 {
     uint64_t after = bytes - message_size(queue_at(q, number)->message);

@@ -1,8 +1,8 @@
 /* group.h -- one of the node's groups: the sessions of the client ids that hash to it, changed by commands alone.
  *
- * Why: a group is the unit that will be logged, replicated and moved (128 of them, whatever the number of shards). On its home
- * shard, group % shards, it lives on one thread. group_apply is deterministic: the same commands give the same group.
- * Touched by: its home shard. */
+ * Why: a group is the unit that will be logged, replicated and moved (128 of them, whatever the number of shards). On
+ * its home shard, group % shards, it lives on one thread. group_apply is deterministic: the same commands give the same
+ * group. Touched by: its home shard. */
 #ifndef TERN_BROKER_GROUP_GROUP_H
 #define TERN_BROKER_GROUP_GROUP_H
 
@@ -32,8 +32,8 @@ struct group_context {
 struct group {
     uint16_t id;
     struct group_context *context;
-    struct map sessions;    /* by client id */
-    struct session **due;   /* owned: heap of sessions with a due time, the earliest first */
+    struct map sessions;              /* by client id */
+    struct session **due;             /* owned: heap of sessions with a due time, the earliest first */
     uint32_t due_count, due_capacity; /* room for every session, so that arming cannot fail */
 };
 

@@ -1,5 +1,5 @@
-/* The heap of due times of a group: binary, sessions know their place. Ties go by uid, so that the order of two sessions
- * with one due time does not depend on the order in which they were armed. */
+/* The heap of due times of a group: binary, sessions know their place. Ties go by uid, so that the order of two
+ * sessions with one due time does not depend on the order in which they were armed. */
 #include "broker/group/group.h"
 
 #include <assert.h>

@@ -66,8 +66,8 @@ struct io_listener {
 
 struct io_options {
     enum io_backend backend;
-    unsigned recv_buffer_count; /* power of two; 0: 1024 */
-    unsigned recv_buffer_bytes; /* 0: 4096 */
+    unsigned recv_buffer_count;                                        /* power of two; 0: 1024 */
+    unsigned recv_buffer_bytes;                                        /* 0: 4096 */
     int (*door)(const struct io_options *options, struct io **ret_io); /* a door of the tests' own; NULL: by backend */
 };
 

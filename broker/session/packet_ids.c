@@ -6,8 +6,8 @@
 
 #define SLOTS_START 8u
 
-/* Identifiers are handed out in sequence by most clients, so their own low bits spread them well. No attack lives here: the set
- * is bounded by Receive Maximum and lies behind one client's own connection. */
+/* Identifiers are handed out in sequence by most clients, so their own low bits spread them well. No attack lives here:
+ * the set is bounded by Receive Maximum and lies behind one client's own connection. */
 static uint32_t slot_of(const struct packet_ids *ids, uint16_t id)
 {
     uint32_t i = id & ids->mask;

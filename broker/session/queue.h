@@ -1,16 +1,16 @@
 /* queue.h -- the QoS 1 and 2 messages on their way to one client: in flight first, waiting behind them.
  *
  * Why one structure for window and queue: both are one sequence. Each message gets the next sequence number; the packet
- * identifier follows from it (1 + number % 65535), so that it survives whatever the sequence survives, and an acknowledgement finds its
- * entry without a search. A resumed session goes through the same ring from its head and so resends in the order of
- * first sending [MQTT-4.6.0-1].
+ * identifier follows from it (1 + number % 65535), so that it survives whatever the sequence survives, and an
+ * acknowledgement finds its entry without a search. A resumed session goes through the same ring from its head and so
+ * resends in the order of first sending [MQTT-4.6.0-1].
  *
  *      head                sent              tail
  *       |  SENT DONE SENT   |  WAITING ...    |          DONE in front of head is dropped at once
  *
- * Numbers repeat their identifier after 65,535: one whose identifier is open when it is given out is passed over [MQTT-2.2.1-4]. A client
- * that leaves a message open for ever while four times as many go by, or 65,535 behind it waiting, gets no more until it answers.
- * Touched by: the session that owns it. No IO, no clock but the caller's. */
+ * Numbers repeat their identifier after 65,535: one whose identifier is open when it is given out is passed over
+ * [MQTT-2.2.1-4]. A client that leaves a message open for ever while four times as many go by, or 65,535 behind it
+ * waiting, gets no more until it answers. Touched by: the session that owns it. No IO, no clock but the caller's. */
 #ifndef TERN_BROKER_SESSION_QUEUE_H
 #define TERN_BROKER_SESSION_QUEUE_H
 
@@ -60,7 +60,7 @@ struct queue_item {
     bool retain;
 };
 
-struct queue *queue_new(void);       /* NULL when memory is out */
+struct queue *queue_new(void);        /* NULL when memory is out */
 void queue_free(struct queue *queue); /* drops all references; NULL is allowed */
 
 static inline struct queue_entry *queue_at(const struct queue *q, uint64_t number)
@@ -81,9 +81,10 @@ static inline bool queue_empty(const struct queue *q)
 /* Put an item at the end, WAITING. Returns 0 or -ENOMEM with nothing changed. */
 int queue_push(struct queue *q, const struct queue_item *item);
 
-/* The next entry to be sent and its number, or NULL if there is none, if `window` entries are in flight [MQTT-3.3.4-9], or if the
- * span of packet identifiers is used up. After a rewind it may be one that is SENT (send PUBLISH again) or RELEASED (send PUBREL
- * again). Not changed: the caller sends and calls queue_mark_sent, or gives it up with queue_finish. */
+/* The next entry to be sent and its number, or NULL if there is none, if `window` entries are in flight [MQTT-3.3.4-9],
+ * or if the span of packet identifiers is used up. After a rewind it may be one that is SENT (send PUBLISH again) or
+ * RELEASED (send PUBREL again). Not changed: the caller sends and calls queue_mark_sent, or gives it up with
+ * queue_finish. */
 struct queue_entry *queue_next(struct queue *q, uint32_t window, uint64_t *ret_number);
 
 /* The entry that queue_next returned was sent. */

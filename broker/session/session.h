@@ -1,8 +1,8 @@
-/* session.h -- what a client and the broker know of each other beyond one connection (4.1): subscriptions, messages on their way both
- * ways, the will, and when it all ends.
+/* session.h -- what a client and the broker know of each other beyond one connection (4.1): subscriptions, messages on
+ * their way both ways, the will, and when it all ends.
  *
- * Why apart from the connection: a session outlives it. It has no socket, no clock and no thread; it changes only by the commands of
- * its group (broker/group), so that the same commands, read from a log, make the same session again.
+ * Why apart from the connection: a session outlives it. It has no socket, no clock and no thread; it changes only by
+ * the commands of its group (broker/group), so that the same commands, read from a log, make the same session again.
  * Touched by: its home shard. */
 #ifndef TERN_BROKER_SESSION_SESSION_H
 #define TERN_BROKER_SESSION_SESSION_H
@@ -18,8 +18,8 @@
 struct session_share {
     struct list in_session;
     struct session *session;
-    uint64_t share;     /* id of the share, 0 until its home has answered */
-    uint32_t home;      /* shard */
+    uint64_t share; /* id of the share, 0 until its home has answered */
+    uint32_t home;  /* shard */
     struct subscription_options options;
     uint16_t name_len, filter_len;
     uint8_t text[]; /* name, filter */
@@ -36,23 +36,23 @@ static inline struct slice session_share_filter(const struct session_share *s)
 }
 
 struct session {
-    void *front;        /* the connection attached now (struct conn), or NULL; borrowed, opaque here */
-    void *replays;      /* retained messages still to be handed over (flow/retain), or NULL; opaque here */
-    uint64_t uid;       /* unique in the node's life, never 0 */
-    uint64_t hash;      /* keyed hash of the client id */
+    void *front;               /* the connection attached now (struct conn), or NULL; borrowed, opaque here */
+    void *replays;             /* retained messages still to be handed over (flow/retain), or NULL; opaque here */
+    uint64_t uid;              /* unique in the node's life, never 0 */
+    uint64_t hash;             /* keyed hash of the client id */
     struct list subscriptions; /* struct subscription.in_owner */
     struct list shares;        /* struct session_share.in_session */
-    struct queue *queue; /* to the client; NULL until first used */
-    struct packet_ids qos2; /* from the client, not yet released */
-    struct will *will;   /* owned; NULL: none */
-    uint64_t due_ms;     /* wall clock: the next end of will delay or expiry, while due_index says that it is armed */
-    uint32_t due_index;  /* place in the group's heap, or SESSION_NOT_DUE */
-    uint32_t expiry_s;   /* Session Expiry Interval; 0: ends with the connection */
-    uint64_t expires_at_ms; /* wall clock, while detached */
+    struct queue *queue;       /* to the client; NULL until first used */
+    struct packet_ids qos2;    /* from the client, not yet released */
+    struct will *will;         /* owned; NULL: none */
+    uint64_t due_ms;    /* wall clock: the next end of will delay or expiry, while due_index says that it is armed */
+    uint32_t due_index; /* place in the group's heap, or SESSION_NOT_DUE */
+    uint32_t expiry_s;  /* Session Expiry Interval; 0: ends with the connection */
+    uint64_t expires_at_ms;      /* wall clock, while detached */
     uint32_t subscription_count; /* both kinds */
     uint16_t group;
-    uint32_t hold_count;  /* publishers' acknowledgements that wait for this session (flow/hold) */
-    bool stalled;         /* it kept a publisher waiting to no avail: no more until it acknowledges something (flow/hold) */
+    uint32_t hold_count; /* publishers' acknowledgements that wait for this session (flow/hold) */
+    bool stalled; /* it kept a publisher waiting to no avail: no more until it acknowledges something (flow/hold) */
     uint16_t receive_max; /* the client's Receive Maximum, cut by our own limit */
     uint16_t client_id_len;
     uint8_t client_id_bytes[];

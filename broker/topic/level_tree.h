@@ -1,9 +1,9 @@
 /* level_tree.h -- a tree of topic levels: `a/b/+` is a path of three nodes.
  *
- * Why: wildcard filters and retained topics are both found by walking levels. All edges of a tree lie in one table keyed by (parent, level),
- * so that a node with one child costs no table of its own, and one with a million is found as fast. Siblings are linked in the order in which
- * they came, so that a walk can be interrupted and taken up again.
- * The node is embedded, first, in the user's own struct. Single-threaded. */
+ * Why: wildcard filters and retained topics are both found by walking levels. All edges of a tree lie in one table
+ * keyed by (parent, level), so that a node with one child costs no table of its own, and one with a million is found as
+ * fast. Siblings are linked in the order in which they came, so that a walk can be interrupted and taken up again. The
+ * node is embedded, first, in the user's own struct. Single-threaded. */
 #ifndef TERN_BROKER_TOPIC_LEVEL_TREE_H
 #define TERN_BROKER_TOPIC_LEVEL_TREE_H
 
@@ -15,16 +15,16 @@ struct level_node {
     struct level_node *parent; /* NULL: the root */
     struct list children;      /* of level_node.in_parent */
     struct list in_parent;
-    uint64_t hash;             /* of the edge */
+    uint64_t hash; /* of the edge */
     uint16_t level_len;
-    uint8_t *level;            /* inside the same allocation */
+    uint8_t *level; /* inside the same allocation */
 };
 
 struct level_tree {
     const struct hash_key *key; /* borrowed */
     size_t node_bytes;          /* of the user's struct; it is zeroed at first */
     struct map edges;
-    struct level_node *root;    /* owned */
+    struct level_node *root; /* owned */
 };
 
 int level_tree_init(struct level_tree *tree, const struct hash_key *key, size_t node_bytes); /* 0 or -ENOMEM */
@@ -33,11 +33,12 @@ void level_tree_deinit(struct level_tree *tree); /* frees every node that is lef
 /* The child of a node for one level, or NULL. */
 struct level_node *level_tree_child(const struct level_tree *tree, const struct level_node *parent, struct slice level);
 
-/* The node of a whole path, made with all that is missing on the way. NULL when memory is out; nothing is left behind then. */
+/* The node of a whole path, made with all that is missing on the way. NULL when memory is out; nothing is left behind
+ * then. */
 struct level_node *level_tree_make(struct level_tree *tree, struct slice path);
 
-/* Take a node out and free it, and then each parent that has become childless, as long as `unused` says yes to it. `leaving` (may be NULL) is
- * told of each node while it is still in its place. Nodes with children stay. */
+/* Take a node out and free it, and then each parent that has become childless, as long as `unused` says yes to it.
+ * `leaving` (may be NULL) is told of each node while it is still in its place. Nodes with children stay. */
 void level_tree_prune(struct level_tree *tree, struct level_node *node, bool (*unused)(const struct level_node *),
                       void (*leaving)(struct level_tree *tree, struct level_node *node));
 

@@ -11,7 +11,7 @@
 
 struct way {
     uint64_t topic_hash;
-    uint8_t *topic; /* owned; NULL: empty */
+    uint8_t *topic;             /* owned; NULL: empty */
     struct route_match *routes; /* owned; NULL: not matched yet */
     struct match *local;        /* owned; NULL: not matched yet */
     uint64_t routes_generation, local_generation;
@@ -103,7 +103,8 @@ static struct way *find(struct match_cache *c, struct slice topic, uint64_t topi
     return NULL;
 }
 
-/* Twice as many sets, when topics have pushed each other out as often as there are places. Without memory it stays as it is. */
+/* Twice as many sets, when topics have pushed each other out as often as there are places. Without memory it stays as
+ * it is. */
 static void grow(struct match_cache *c)
 {
     uint32_t sets = (c->set_mask + 1) * 2;
@@ -208,7 +209,8 @@ const struct route_match *match_cache_routes(struct match_cache *c, const struct
     return m;
 }
 
-const struct match *match_cache_local(struct match_cache *c, struct topic_tree *tree, struct slice topic, uint64_t topic_hash)
+const struct match *match_cache_local(struct match_cache *c, struct topic_tree *tree, struct slice topic,
+                                      uint64_t topic_hash)
 {
     struct way *w = find(c, topic, topic_hash);
     uint64_t generation = topic_tree_generation(tree);

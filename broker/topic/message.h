@@ -1,7 +1,7 @@
 /* message.h -- one published message, immutable and counted.
  *
- * Why: a message is copied once, when it comes in, and then handed from queue to queue and from shard to shard by reference.
- * All shards may read it at once; the last message_unref, on whichever shard, frees the one allocation. */
+ * Why: a message is copied once, when it comes in, and then handed from queue to queue and from shard to shard by
+ * reference. All shards may read it at once; the last message_unref, on whichever shard, frees the one allocation. */
 #ifndef TERN_BROKER_TOPIC_MESSAGE_H
 #define TERN_BROKER_TOPIC_MESSAGE_H
 
@@ -16,12 +16,12 @@ struct message {
     uint32_t payload_len;
     uint32_t properties_len;
     uint16_t topic_len;
-    uint8_t qos;             /* as published; a delivery may lower it */
-    bool retain;             /* as published [MQTT-3.3.1-13] */
-    uint64_t expires_at_ms;  /* wall clock; MESSAGE_NEVER: no Message Expiry Interval */
-    uint64_t publisher;      /* session_uid of who published it, for No Local; 0: the broker itself */
-    uint64_t topic_hash;     /* hash_keyed of the topic with the node's key */
-    uint8_t bytes[];         /* topic, properties (encoded, as mqtt_properties_forward writes them), payload */
+    uint8_t qos;            /* as published; a delivery may lower it */
+    bool retain;            /* as published [MQTT-3.3.1-13] */
+    uint64_t expires_at_ms; /* wall clock; MESSAGE_NEVER: no Message Expiry Interval */
+    uint64_t publisher;     /* session_uid of who published it, for No Local; 0: the broker itself */
+    uint64_t topic_hash;    /* hash_keyed of the topic with the node's key */
+    uint8_t bytes[];        /* topic, properties (encoded, as mqtt_properties_forward writes them), payload */
 };
 
 /* What a message is made from; all slices are copied. */

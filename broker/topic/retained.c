@@ -20,10 +20,11 @@ struct retained {
     struct map topics;   /* struct retained_node with a message, by topic */
     struct list cursors; /* open ones */
     uint64_t bytes, sequence;
-    size_t sweep_at;     /* slot of `topics` that retained_sweep looks at next */
+    size_t sweep_at; /* slot of `topics` that retained_sweep looks at next */
 };
 
-/* One level of a walk: the node whose turn it is. A cursor's frames are kept true when nodes leave the tree: see leaving(). */
+/* One level of a walk: the node whose turn it is. A cursor's frames are kept true when nodes leave the tree: see
+ * leaving(). */
 struct frame {
     struct retained_node *node; /* NULL: this level is done */
     uint32_t level;             /* of the filter; its level_count: below a `#` */
@@ -301,7 +302,8 @@ static int split_levels(struct retained_cursor *c, struct slice filter)
     return 0;
 }
 
-int retained_cursor_open(struct retained *r, struct slice filter, uint64_t sequence, struct retained_cursor **ret_cursor)
+int retained_cursor_open(struct retained *r, struct slice filter, uint64_t sequence,
+                         struct retained_cursor **ret_cursor)
 {
     struct retained_cursor *c = calloc(1, sizeof(*c) + filter.len);
     if (!c) {
@@ -350,8 +352,8 @@ static struct message *visit(struct retained_cursor *c, struct frame *f)
     return next == c->level_count && node->sequence <= c->sequence ? node->message : NULL;
 }
 
-unsigned retained_cursor_next(struct retained_cursor *c, uint64_t now_ms, unsigned steps, struct message **out, unsigned max,
-                              bool *ret_done)
+unsigned retained_cursor_next(struct retained_cursor *c, uint64_t now_ms, unsigned steps, struct message **out,
+                              unsigned max, bool *ret_done)
 {
     unsigned found = 0;
 

@@ -1,15 +1,23 @@
-/* share_group.h -- shared subscriptions whose home is this shard: members from all shards, one picked for each message (4.8.2).
+/* share_group.h -- shared subscriptions whose home is this shard: members from all shards, one picked for each message
+ * (4.8.2).
  *
- * Why: one thread knows all members of a share, so that every strategy is exact over all shards of the node. A member is a session on some
- * shard; what it still has to acknowledge through this share is counted here: `outstanding`. A member can take a message now
- * when it is online and outstanding < window. Pure: no mail, no clock; chance comes in. Touched by: its shard. */
+ * Why: one thread knows all members of a share, so that every strategy is exact over all shards of the node. A member
+ * is a session on some shard; what it still has to acknowledge through this share is counted here: `outstanding`. A
+ * member can take a message now when it is online and outstanding < window. Pure: no mail, no clock; chance comes in.
+ * Touched by: its shard. */
 #ifndef TERN_BROKER_TOPIC_SHARE_GROUP_H
 #define TERN_BROKER_TOPIC_SHARE_GROUP_H
 
 #include "broker/topic/topic_tree.h"
 #include "proto/base/prng.h"
 
-enum share_strategy { SHARE_BY_LEAST_INFLIGHT, SHARE_BY_ROUND_ROBIN, SHARE_BY_STICKY, SHARE_BY_HASH_TOPIC, SHARE_BY_RANDOM };
+enum share_strategy {
+    SHARE_BY_LEAST_INFLIGHT,
+    SHARE_BY_ROUND_ROBIN,
+    SHARE_BY_STICKY,
+    SHARE_BY_HASH_TOPIC,
+    SHARE_BY_RANDOM
+};
 
 struct share_table;
 struct share_group;
@@ -31,7 +39,7 @@ void share_table_free(struct share_table *table);
 int share_table_open(struct share_table *table, struct slice name, struct slice filter, uint64_t *next_id,
                      struct share_group **ret_group, bool *ret_created);
 struct share_group *share_table_find(struct share_table *table, struct slice name, struct slice filter); /* or NULL */
-struct share_group *share_table_by_id(struct share_table *table, uint64_t id);                            /* or NULL */
+struct share_group *share_table_by_id(struct share_table *table, uint64_t id);                           /* or NULL */
 
 uint64_t share_group_id(const struct share_group *group);
 struct slice share_group_filter(const struct share_group *group);
@@ -40,23 +48,26 @@ size_t share_group_count(const struct share_group *group);
 /* Join, or change the options of a member that is there (*ret_existed). Returns 0 or -ENOMEM. */
 int share_group_join(struct share_group *group, const struct share_member *member, bool *ret_existed);
 
-/* Leave; unknown members are ignored. Returns whether the group is empty now: withdraw the route and call share_table_close. */
+/* Leave; unknown members are ignored. Returns whether the group is empty now: withdraw the route and call
+ * share_table_close. */
 bool share_group_leave(struct share_group *group, uint64_t session);
 void share_table_close(struct share_table *table, struct share_group *group); /* must be empty */
 
-/* A member came, went or changed its window; unknown ones are ignored. Going offline sets outstanding to what it was: unacknowledged messages
- * stay with a session that lives on. */
+/* A member came, went or changed its window; unknown ones are ignored. Going offline sets outstanding to what it was:
+ * unacknowledged messages stay with a session that lives on. */
 void share_group_presence(struct share_group *group, uint64_t session, bool online, uint32_t window);
 
-/* Pick the member for a message, by strategy, among those that can take it now; if there is none, among those online with the
- * fewest outstanding; if none is online, among the offline ones (only if qos > 0), fewest outstanding first; ties go round.
- * - least inflight: fewest outstanding. - round robin: next in order of joining. - sticky: the same as last time while it can take.
- * - hash topic: rendezvous hash of (topic_hash, session) over all online members, full or not, so that a topic's messages keep their order and only a
- *   leaving member's topics move. - random: uniform.
- * `except` (0: none) is not picked while there is another. Counts the message as outstanding when qos > 0 (lower of message's and
- * member's). NULL: no member can have it. O(1) for round robin and sticky, at most O(members) otherwise. */
-const struct share_member *share_group_pick(struct share_group *group, enum share_strategy strategy, uint64_t topic_hash, uint8_t qos,
-                                            uint64_t except, struct prng *prng);
+/* Pick the member for a message, by strategy, among those that can take it now; if there is none, among those online
+ * with the fewest outstanding; if none is online, among the offline ones (only if qos > 0), fewest outstanding first;
+ * ties go round.
+ * - least inflight: fewest outstanding. - round robin: next in order of joining. - sticky: the same as last time while
+ * it can take.
+ * - hash topic: rendezvous hash of (topic_hash, session) over all online members, full or not, so that a topic's
+ * messages keep their order and only a leaving member's topics move. - random: uniform. `except` (0: none) is not
+ * picked while there is another. Counts the message as outstanding when qos > 0 (lower of message's and member's).
+ * NULL: no member can have it. O(1) for round robin and sticky, at most O(members) otherwise. */
+const struct share_member *share_group_pick(struct share_group *group, enum share_strategy strategy,
+                                            uint64_t topic_hash, uint8_t qos, uint64_t except, struct prng *prng);
 
 /* n messages of a member are settled (acknowledged, dropped, or handed back). */
 void share_group_settle(struct share_group *group, uint64_t session, uint32_t n);

@@ -97,7 +97,8 @@ static bool is_pair(const void *value, const void *key)
     return s->filter == pair->filter && s->owner == pair->owner;
 }
 
-static struct subscription *find_subscription(const struct topic_tree *t, const struct topic_filter *filter, const void *owner)
+static struct subscription *find_subscription(const struct topic_tree *t, const struct topic_filter *filter,
+                                              const void *owner)
 {
     struct pair pair = {filter, owner};
     return map_find(&t->subscriptions, pair_hash(filter, owner), is_pair, &pair);
@@ -174,8 +175,9 @@ static struct subscription *subscription_new(struct topic_tree *t, void *owner, 
     return s;
 }
 
-int topic_tree_subscribe(struct topic_tree *t, void *owner, struct slice text, const struct subscription_options *options,
-                         struct subscription **ret_subscription, bool *ret_existed, bool *ret_first)
+int topic_tree_subscribe(struct topic_tree *t, void *owner, struct slice text,
+                         const struct subscription_options *options, struct subscription **ret_subscription,
+                         bool *ret_existed, bool *ret_first)
 {
     uint64_t hash = hash_keyed(t->key, text);
     struct topic_filter *filter = find_filter(t, text, hash);

@@ -1,9 +1,9 @@
 /* topic_tree.h -- the non-shared subscriptions of the sessions at home on one shard.
  *
- * Shape: filters without wildcards lie in a map by hash; filters with wildcards in a tree of levels whose edges are one map
- * keyed by (parent, level). Each filter has a list of its subscriptions. A match gives one entry for each session, overlapping
- * subscriptions already joined: the highest QoS [MQTT-3.3.4-2], all subscription identifiers [MQTT-3.3.4-4].
- * Touched by: its shard. Owners (sessions) are opaque here. */
+ * Shape: filters without wildcards lie in a map by hash; filters with wildcards in a tree of levels whose edges are one
+ * map keyed by (parent, level). Each filter has a list of its subscriptions. A match gives one entry for each session,
+ * overlapping subscriptions already joined: the highest QoS [MQTT-3.3.4-2], all subscription identifiers
+ * [MQTT-3.3.4-4]. Touched by: its shard. Owners (sessions) are opaque here. */
 #ifndef TERN_BROKER_TOPIC_TOPIC_TREE_H
 #define TERN_BROKER_TOPIC_TOPIC_TREE_H
 
@@ -33,16 +33,18 @@ int topic_tree_new(const struct hash_key *key, struct topic_tree **ret_tree);
 void topic_tree_free(struct topic_tree *tree); /* no subscription may be left: asserted */
 
 /* Subscribe owner to filter (valid, `$share` never), or change the options of the subscription that it has
- * [MQTT-3.8.4-3]. *ret_existed says which; *ret_first whether the filter was new to this tree, so that a route must be announced.
- * ret_subscription->in_owner is initialised, not linked, when new. Returns 0 or -ENOMEM with nothing changed. */
-int topic_tree_subscribe(struct topic_tree *tree, void *owner, struct slice filter, const struct subscription_options *options,
-                         struct subscription **ret_subscription, bool *ret_existed, bool *ret_first);
+ * [MQTT-3.8.4-3]. *ret_existed says which; *ret_first whether the filter was new to this tree, so that a route must be
+ * announced. ret_subscription->in_owner is initialised, not linked, when new. Returns 0 or -ENOMEM with nothing
+ * changed. */
+int topic_tree_subscribe(struct topic_tree *tree, void *owner, struct slice filter,
+                         const struct subscription_options *options, struct subscription **ret_subscription,
+                         bool *ret_existed, bool *ret_first);
 
 /* The subscription of owner to exactly this filter [MQTT-3.10.4-1], or NULL. */
 struct subscription *topic_tree_find(struct topic_tree *tree, const void *owner, struct slice filter);
 
-/* End and free a subscription, already unlinked from its owner's list. Returns whether it was the last of its filter, so that the route is to be withdrawn;
- * copy subscription_filter() first if the text is needed. Never fails. */
+/* End and free a subscription, already unlinked from its owner's list. Returns whether it was the last of its filter,
+ * so that the route is to be withdrawn; copy subscription_filter() first if the text is needed. Never fails. */
 bool topic_tree_unsubscribe(struct topic_tree *tree, struct subscription *subscription);
 
 /* The filter's text; lives as long as the subscription. */
@@ -74,8 +76,8 @@ struct match {
     struct match_entry entries[]; /* one a session; their order is unspecified */
 };
 
-/* Match a valid topic name. *ret_match is the caller's, to be freed with free(); entries of one owner are joined in linear time.
- * Returns 0 or -ENOMEM. */
+/* Match a valid topic name. *ret_match is the caller's, to be freed with free(); entries of one owner are joined in
+ * linear time. Returns 0 or -ENOMEM. */
 int topic_tree_match(struct topic_tree *tree, struct slice topic, uint64_t topic_hash, struct match **ret_match);
 
 #endif

@@ -33,8 +33,7 @@ struct log_field {
 #define log_event(level, event, ...) \
     do { \
         if ((level) <= log_level_now()) { \
-            log_write((level), (const struct log_field[]){ \
-                                   {"event", LOG_STR(event)}, ##__VA_ARGS__, {NULL, {0}}}); \
+            log_write((level), (const struct log_field[]){{"event", LOG_STR(event)}, ##__VA_ARGS__, {NULL, {0}}}); \
         } \
     } while (0)
 

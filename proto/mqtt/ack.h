@@ -11,7 +11,8 @@ struct mqtt_ack {
 };
 
 /* Checks flags, packet identifier not 0, and that the reason code is one that this type may carry. */
-enum mqtt_reason mqtt_ack_decode(enum mqtt_type type, struct slice body, uint8_t flags, enum mqtt_version version, struct mqtt_ack *ret_ack);
+enum mqtt_reason mqtt_ack_decode(enum mqtt_type type, struct slice body, uint8_t flags, enum mqtt_version version,
+                                 struct mqtt_ack *ret_ack);
 
 /* Append a whole packet; reason must be one that this type may carry. 5.0 leaves reason and properties away when they
  * say nothing. */

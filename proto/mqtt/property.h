@@ -49,9 +49,9 @@ struct mqtt_properties {
     uint8_t wildcard_available, subscription_id_available, shared_available;
     struct slice content_type, response_topic, correlation_data, assigned_client_id, auth_method, auth_data;
     struct slice response_info, server_reference, reason_string;
-    struct slice user; /* encode only: encoded User Properties, written last as they are */
+    struct slice user;               /* encode only: encoded User Properties, written last as they are */
     uint32_t user_count, user_bytes; /* decode only: number of User Properties, bytes of their names and values */
-    struct slice raw;  /* decode only: every property as it came, without the length in front */
+    struct slice raw;                /* decode only: every property as it came, without the length in front */
 };
 
 static inline bool mqtt_property_has(const struct mqtt_properties *p, enum mqtt_property_id id)

@@ -16,16 +16,17 @@ struct mqtt_publish {
  *
  * Borrows from body. Checks the form alone: that the topic is legal, the alias known, the payload what its format
  * indicator says, is for the caller. Topic empty without alias: MQTT_PROTOCOL_ERROR (5.0) or MALFORMED (3.x). */
-enum mqtt_reason mqtt_publish_decode(struct slice body, uint8_t flags, enum mqtt_version version, struct mqtt_publish *ret_publish);
+enum mqtt_reason mqtt_publish_decode(struct slice body, uint8_t flags, enum mqtt_version version,
+                                     struct mqtt_publish *ret_publish);
 
 /* A PUBLISH as it is to leave: its properties come in the three parts that a broker has at hand. */
 struct mqtt_delivery {
     uint8_t qos;
     bool dup, retain;
-    bool has_expiry;         /* message_expiry_s is to be sent */
-    bool alias_only;         /* topic_alias stands for the topic, which is sent empty */
-    uint16_t packet_id;      /* with QoS 1 and 2 */
-    uint16_t topic_alias;    /* 0: none */
+    bool has_expiry;      /* message_expiry_s is to be sent */
+    bool alias_only;      /* topic_alias stands for the topic, which is sent empty */
+    uint16_t packet_id;   /* with QoS 1 and 2 */
+    uint16_t topic_alias; /* 0: none */
     uint32_t message_expiry_s;
     struct slice topic, payload;
     struct slice subscription_ids; /* encoded properties, each identifier and number */

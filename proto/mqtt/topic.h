@@ -23,8 +23,8 @@ int mqtt_share_split(struct slice s, struct slice *ret_share, struct slice *ret_
  * broker must agree with. A leading wildcard does not match a topic that begins with `$` [MQTT-4.7.2-1]. */
 bool mqtt_filter_matches(struct slice filter, struct slice topic);
 
-/* Take the level in front of the next '/' off *rest. Returns false when nothing is left; a trailing '/' yields one more,
- * empty level. Start with *done = false. */
+/* Take the level in front of the next '/' off *rest. Returns false when nothing is left; a trailing '/' yields one
+ * more, empty level. Start with *done = false. */
 bool mqtt_level_next(struct slice *rest, bool *done, struct slice *ret_level);
 
 #endif
