@@ -50,7 +50,7 @@ help:
 	@echo 'make check         formatting, include rules, static analysis, reference in the README'
 	@echo 'make format        format all C files'
 	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (60)'
-	@echo 'make bench         build build/release/tern-bench and say how to use it'
+	@echo 'make bench         measure CPU and memory beside mosquitto, and print a table; some three minutes'
 	@echo 'make install       install into DESTDIR/PREFIX (/usr/local)'
 	@echo 'make clean         remove build/'
 
@@ -144,8 +144,9 @@ fuzz:
 	@$(MAKE) --no-print-directory BUILD=fuzz fuzzers
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON) tests/lib/run_fuzz.py $(FUZZ:$(B)/%=build/fuzz/%)
 
-bench: $(B)/tern-bench
-	@echo 'Start a broker (make run), then: $(B)/tern-bench --help'
+bench: $(B)/tern $(B)/tern-bench
+	@deploy/setup.sh test
+	@$(PYTHON) bench/compare.py --tern $(B)/tern --bench $(B)/tern-bench
 
 install: $(B)/tern $(if $(BENCH_OBJ),$(B)/tern-bench)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/tern

@@ -68,9 +68,9 @@ struct command {
 
 /* What came of it. Zero where nothing did.
  *
- * error is 0 or, with nothing changed, a negative errno: -ENOMEM; -EDQUOT, a limit of sessions, subscriptions or retained
- * messages; -ENOENT, no such packet identifier; -ENOBUFS, the queue is full; -EPROTO, an acknowledgement of the wrong
- * kind. */
+ * error is 0 or, with nothing changed, a negative errno: -ENOMEM; -EDQUOT, a limit of sessions, subscriptions or
+ * retained messages; -ENOENT, no such packet identifier; -ENOBUFS, the queue is full; -EPROTO, an acknowledgement of
+ * the wrong kind. */
 struct outcome {
     int error;
     bool existed;         /* CLAIM: session present. SUBSCRIBE, SHARE_JOIN: replaced. QOS2_IN: a repetition */
