@@ -76,9 +76,10 @@ void report_text(FILE *out, const struct scenario_options *options, const struct
     fprintf(out, "self        %.2f s of cpu\n", (double)result->own_cpu_us / 1e6);
     fprintf(out,
             "faults      %" PRIu64 " lost, %" PRIu64 " duplicated, %" PRIu64 " reordered, %" PRIu64
-            " misdelivered, %" PRIu64 " refused, %" PRIu64 " misacknowledged, %" PRIu64 " disconnected\n",
-            result->lost, result->duplicated, result->reordered, result->misdelivered, result->refused,
-            result->misacknowledged, result->disconnected);
+            " misdelivered, %" PRIu64 " unacknowledged, %" PRIu64 " misacknowledged, %" PRIu64 " refused, %" PRIu64
+            " disconnected\n",
+            result->lost, result->duplicated, result->reordered, result->misdelivered, result->unacknowledged,
+            result->misacknowledged, result->refused, result->disconnected);
     if (result->why[0] != 0) {
         fprintf(out, "because     %s\n", result->why);
     }
@@ -154,8 +155,9 @@ void report_json(FILE *out, const struct scenario_options *o, const struct scena
     json_count(out, "duplicated", r->duplicated);
     json_count(out, "reordered", r->reordered);
     json_count(out, "misdelivered", r->misdelivered);
-    json_count(out, "refused", r->refused);
+    json_count(out, "unacknowledged", r->unacknowledged);
     json_count(out, "misacknowledged", r->misacknowledged);
+    json_count(out, "refused", r->refused);
     json_count(out, "disconnected", r->disconnected);
     if (o->pid > 0 && r->measured_us > 0) {
         json_broker(out, r, &f);

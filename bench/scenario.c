@@ -50,8 +50,8 @@ const char *scenario_name(enum scenario_kind kind)
 
 bool scenario_clean(const struct scenario_result *r)
 {
-    return (r->lost | r->duplicated | r->reordered | r->misdelivered | r->refused | r->misacknowledged |
-            r->disconnected) == 0;
+    return (r->lost | r->duplicated | r->reordered | r->misdelivered | r->unacknowledged | r->misacknowledged |
+            r->refused | r->disconnected) == 0;
 }
 
 static void fail(struct scenario *s, int rc, const char *why)
@@ -134,7 +134,7 @@ static void on_gone(void *context, struct client *client, const char *why)
     s->result->disconnected++;
     s->lost_client = true;
     snprintf(text, sizeof(text), "client %u: %s", client->index, why);
-    if (s->phase < PHASE_MEASURE) {
+    if (s->phase < PHASE_SETTLE) {
         fail(s, -ECONNABORTED, text);
     } else if (s->result->why[0] == 0) {
         snprintf(s->result->why, sizeof(s->result->why), "%s", text);
@@ -293,7 +293,7 @@ static void phase_step(struct scenario *s, uint64_t now_ns)
         break;
     case PHASE_SETTLE:
     case PHASE_WARMUP:
-        if (due) {
+        if (due || s->lost_client) {
             measure_start(s);
         }
         break;
@@ -336,11 +336,14 @@ static void stall_check(struct scenario *s, uint64_t now_ns)
     if (now_ns - s->moved_ns < s->options->stall_ms * 1000000ull) {
         return;
     }
-    if (s->phase < PHASE_MEASURE) {
+    if (s->phase < PHASE_SETTLE) {
         fail(s, -ETIMEDOUT, "the broker does not answer any more");
         return;
     }
     snprintf(s->result->why, sizeof(s->result->why), "nothing came from the broker for %u ms", s->options->stall_ms);
+    if (s->phase == PHASE_WARMUP) {
+        measure_start(s);
+    }
     if (s->phase == PHASE_MEASURE) {
         measure_end(s);
     }
@@ -358,6 +361,9 @@ static void judge(struct scenario *s)
     r->duplicated = t->sequence.duplicated;
     r->reordered = t->sequence.reordered;
     r->misdelivered = t->misdelivered;
+    if (s->options->qos > 0 && t->sent > t->acked) {
+        r->unacknowledged = t->sent - t->acked;
+    }
     r->refused = t->refused;
     r->misacknowledged = t->misacknowledged;
 }

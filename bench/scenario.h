@@ -34,10 +34,11 @@ struct scenario_options {
 struct scenario_result {
     uint32_t clients;
     uint64_t setup_us, measured_us;
-    uint64_t sent, received;             /* PUBLISH packets within the measured part */
-    uint64_t sent_total, received_total; /* in the whole run; duplicates not counted */
-    uint64_t lost, duplicated, reordered, misdelivered, refused, misacknowledged, disconnected;
-    uint64_t own_cpu_us;                   /* this process, in the measured part */
+    uint64_t sent, received;                                         /* PUBLISH packets within the measured part */
+    uint64_t sent_total, received_total;                             /* in the whole run; duplicates not counted */
+    uint64_t lost, duplicated, reordered, misdelivered;              /* deliveries */
+    uint64_t unacknowledged, misacknowledged, refused, disconnected; /* the rest of what must not be */
+    uint64_t own_cpu_us;                                             /* this process, in the measured part */
     struct process_usage before, from, to; /* of pid: before the first connection, around the measured part */
     char why[SCENARIO_WHY_MAX];            /* what went wrong first; empty when nothing did */
 };
