@@ -123,8 +123,8 @@ async def run(program, fault, words):
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     # --count stands first, for a case may give another one.
-    arguments = ["pair", "--count", "1", "--batch", "1", "--window", "16", "--warmup", "0.05", "--seconds", "0.4", "--stall",
-                 "0.5", "--json", "--port", str(port)] + words.split()
+    arguments = ("pair --count 1 --batch 1 --window 16 --warmup 0.05 --seconds 0.4 --stall 0.5 --json --port %d %s" %
+                 (port, words)).split()
     process = await asyncio.create_subprocess_exec(program, *arguments, stdout=asyncio.subprocess.PIPE,
                                                    stderr=asyncio.subprocess.DEVNULL)
     try:

@@ -259,7 +259,7 @@ static void read_peer(struct conn *conn, int fd)
     }
 }
 
-int conn_new(struct shard *shard, const struct listener *listener, int fd, uint64_t id, struct conn **ret_conn)
+int conn_new(struct shard *shard, const struct listener *listener, int fd, struct conn **ret_conn)
 {
     struct conn *conn = calloc(1, sizeof(*conn));
     if (!conn) {
@@ -268,7 +268,6 @@ int conn_new(struct shard *shard, const struct listener *listener, int fd, uint6
     conn->stream.handler = &stream_handler;
     conn->shard = shard;
     conn->listener = listener;
-    conn->id = id;
     conn->accepted_ns = shard->now_ns;
     conn->heard_ms = shard->now_ms;
     conn->packet_bytes_max = MQTT_PACKET_BYTES_MAX;

@@ -65,17 +65,18 @@ struct conn {
     struct buf sending;              /* with the door until `sent` */
     struct alias_in *alias_in;       /* NULL until the client sets one */
     struct alias_out *alias_out;     /* NULL if the client wants none */
-    uint64_t id;                     /* unique in the node's life */
-    uint64_t accepted_ns;
-    uint64_t heard_ms;         /* when the last packet came */
-    uint32_t keep_alive_ms;    /* 0: none; one and a half times what was agreed */
-    uint32_t packet_bytes_max; /* the client's Maximum Packet Size */
-    uint32_t in_bytes_max;     /* ours. This and the next two are as the client was told, whatever a reload says */
+    uint64_t heard_ms;               /* when the last packet came */
+    uint32_t keep_alive_ms;          /* 0: none; one and a half times what was agreed */
+    uint32_t packet_bytes_max;       /* the client's Maximum Packet Size */
+    uint32_t in_bytes_max; /* ours. This and the next two are as the client was told, whatever a reload says */
     uint16_t in_receive_max, in_alias_max;
     uint32_t rate_tokens;                 /* PUBLISH packets that may still come before limits.max_publish_rate acts */
     uint32_t receipt_count, puback_count; /* acknowledgements owed; those that are PUBACKs */
     uint32_t held_count;                  /* those that a slow subscriber keeps back */
-    uint64_t rate_at_ms;
+    union {
+        uint64_t accepted_ns; /* while a guest */
+        uint64_t rate_at_ms;  /* then: when rate_tokens was filled last */
+    };
     uint8_t state;     /* enum conn_state */
     uint8_t paused;    /* enum conn_pause bits */
     uint8_t version;   /* enum mqtt_version; 0 until CONNECT */
@@ -92,7 +93,7 @@ struct conn {
 
 /* Take a freshly accepted descriptor. Owned by the shard from now on. Returns 0 or a negative errno, the descriptor
  * then still the caller's. */
-int conn_new(struct shard *shard, const struct listener *listener, int fd, uint64_t id, struct conn **ret_conn);
+int conn_new(struct shard *shard, const struct listener *listener, int fd, struct conn **ret_conn);
 
 /* Once per process, before the first conn. */
 void conn_set_handler(const struct conn_handler *handler);

@@ -136,7 +136,7 @@ static void door_accepted(struct io_listener *io, int fd)
     struct metrics *metrics = door->shard->metrics;
     struct conn *conn;
 
-    if (conn_new(door->shard, door->listener, fd, ++door->next_id, &conn) != 0) {
+    if (conn_new(door->shard, door->listener, fd, &conn) != 0) {
         close(fd);
         metric_inc(metrics, METRIC_SOCKETS_REFUSED);
         return;
@@ -179,7 +179,6 @@ int listener_door_start(struct listener_door *door, struct shard *shard, struct 
     door->io.handler = &door_handler;
     door->shard = shard;
     door->listener = l;
-    door->next_id = (uint64_t)shard->index << 48;
     int rc = io_listener_start(shard->io, &door->io, l->fds[shard->index]);
     if (rc == 0) {
         l->fds[shard->index] = -1;

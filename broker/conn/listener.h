@@ -38,7 +38,6 @@ struct listener_door {
     struct io_listener io;
     struct shard *shard;
     struct listener *listener;
-    uint64_t next_id; /* of connections: the shard's index in the high 16 bits */
     /* A connection was made; flow sets its deadline. */
     void (*arrived)(struct conn *conn);
 };

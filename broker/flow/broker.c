@@ -9,7 +9,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
-#define MATCH_CACHE_SETS 8192u /* of 4 topics: 32,768 on a shard at most */
+#define MATCH_CACHE_SETS 32768u /* of 4 topics: 131,072 on a shard at most */
 #define HOUSE_MS 100u
 #define SWEEP_STEPS 256u
 #define TRIM_MS 10000u

@@ -287,7 +287,6 @@ static int settle_terms(struct broker *b, struct conn *conn, const struct mqtt_c
     conn->in_receive_max = (uint16_t)b->config->mqtt.receive_maximum;
     conn->in_alias_max = (uint16_t)b->config->mqtt.topic_alias_maximum;
     conn->rate_tokens = b->config->limits.max_publish_rate;
-    conn->rate_at_ms = b->shard->now_ms;
     if (mqtt_property_has(p, MQTT_PROP_MAXIMUM_PACKET_SIZE)) {
         conn->packet_bytes_max =
             p->packet_bytes_max < MQTT_PACKET_BYTES_MAX ? p->packet_bytes_max : MQTT_PACKET_BYTES_MAX;
@@ -377,6 +376,7 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
     broker_metric(b, METRIC_CONNECTS, 1);
     broker_metric(b, METRIC_CONNECTED, 1);
     metric_observe(b->shard->metrics, METRIC_HISTOGRAM_CONNECT, b->shard->now_ns - conn->accepted_ns);
+    conn->rate_at_ms = b->shard->now_ms; /* in place of accepted_ns */
     timer_cancel(b->shard->timers, &conn->timer);
     if (conn->keep_alive_ms) {
         timer_set(b->shard->timers, &conn->timer, b->shard->now_ms + conn->keep_alive_ms);

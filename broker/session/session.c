@@ -6,7 +6,7 @@
 struct session *session_new(struct slice client_id, uint64_t hash, uint64_t uid)
 {
     assert(client_id.len > 0 && client_id.len <= UINT16_MAX);
-    struct session *s = calloc(1, sizeof(*s) + client_id.len);
+    struct session *s = calloc(1, offsetof(struct session, client_id_bytes) + client_id.len);
 
     if (!s) {
         return NULL;

@@ -50,11 +50,11 @@ struct session {
     uint32_t expiry_s;  /* Session Expiry Interval; 0: ends with the connection */
     uint64_t expires_at_ms;      /* wall clock, while detached */
     uint32_t subscription_count; /* both kinds */
+    uint32_t hold_count;         /* publishers' acknowledgements that wait for this session (flow/hold) */
     uint16_t group;
-    uint32_t hold_count; /* publishers' acknowledgements that wait for this session (flow/hold) */
-    bool stalled; /* it kept a publisher waiting to no avail: no more until it acknowledges something (flow/hold) */
     uint16_t receive_max; /* the client's Receive Maximum, cut by our own limit */
     uint16_t client_id_len;
+    bool stalled; /* it kept a publisher waiting to no avail: no more until it acknowledges something (flow/hold) */
     uint8_t client_id_bytes[];
 };
 
