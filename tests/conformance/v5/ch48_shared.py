@@ -1,6 +1,6 @@
 """5.0, chapter 4.8: shared subscriptions."""
 
-from kit import check, check_equal, covers, drain
+from kit import check, check_equal, covers, drain, settings
 from lib.mqtt import *  # noqa: F403
 
 KEEP = {"session_expiry": 60}
@@ -313,3 +313,67 @@ def test_group_of_absent_members_keeps_messages(env):
     for number in range(10):
         one.expect_publish(env.topic("t"), "%d" % number, qos=1)
     one.disconnect(0, {"session_expiry": 0})
+
+
+def members(env, count):
+    subs = env.many(count)
+    for sub in subs:
+        sub.subscribe(shared(env, "s/#"), qos=1)
+    return subs
+
+
+def spread(env, subs, topics, messages):
+    """How the messages, published one after the other, fell on the members."""
+    pub = env.client()
+    for number in range(messages):
+        pub.publish(env.topic("s/%d" % (number % topics)), "%d" % number, qos=1)
+    return collect(subs, messages)
+
+
+@covers("MQTT-4.8.2-1")
+@settings({"mqtt.share_strategy": "round_robin"})
+def test_strategy_round_robin(env):
+    """Exactly in turn, wherever the members' sessions lie."""
+    got = spread(env, members(env, 5), 1, 50)
+    check_equal([len(mine) for mine in got], [10] * 5, "messages of each member")
+
+
+@covers("MQTT-4.8.2-1")
+@settings({"mqtt.share_strategy": "sticky"})
+def test_strategy_sticky(env):
+    """One member gets everything while it can take it; when it leaves, another one does."""
+    subs = members(env, 4)
+    got = spread(env, subs, 1, 30)
+    check_equal(sorted(len(mine) for mine in got), [0, 0, 0, 30], "messages of each member")
+    chosen = [len(mine) for mine in got].index(30)
+    subs.pop(chosen).disconnect()
+    got = spread(env, subs, 1, 30)
+    check_equal(sorted(len(mine) for mine in got), [0, 0, 30], "messages of each member that is left")
+
+
+@covers("MQTT-4.8.2-1")
+@settings({"mqtt.share_strategy": "hash_topic"})
+def test_strategy_hash_topic(env):
+    """A topic stays with its member; when a member leaves, only its topics move."""
+    subs = members(env, 4)
+    owner = {}
+    for round_ in range(2):
+        for index, mine in enumerate(spread(env, subs, 24, 24)):
+            for payload in mine:
+                check_equal(owner.setdefault(int(payload), index), index, "member of topic %s" % payload)
+    check(len(set(owner.values())) > 1, "all topics fell on one member")
+    subs.pop().disconnect()
+    for index, mine in enumerate(spread(env, subs, 24, 24)):
+        for payload in mine:
+            if owner[int(payload)] < 3:
+                check_equal(index, owner[int(payload)], "member of topic %s, whose member stayed" % payload)
+
+
+@covers("MQTT-4.8.2-1")
+@settings({"mqtt.share_strategy": "random"})
+def test_strategy_random(env):
+    """Everybody gets something, and not in turn: with 4 members, 200 messages miss one only by a fault."""
+    got = spread(env, members(env, 4), 1, 200)
+    check(all(mine for mine in got), "a member got nothing of 200 messages")
+    order = sorted((int(payload), index) for index, mine in enumerate(got) for payload in mine)
+    check([index for _, index in order] != [order[n % 4][1] for n in range(200)], "the members were picked in turn")
