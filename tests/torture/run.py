@@ -140,6 +140,8 @@ class Torture:
         self.baseline = self.counts()
 
     def counts(self):
+        self.sys.close()  # a failure may have hit this very connection, or a figure on its way to it
+        self.sys = SysTopics(self.broker.port)
         self.sys.fresh()
         return {name: self.sys.number(name) for name in COUNTED}
 
