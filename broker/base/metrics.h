@@ -21,6 +21,8 @@
     X(PUBLISH_BYTES_SENT, COUNTER, "tern_publish_sent_bytes_total", "Payload bytes of PUBLISH sent.") \
     X(SOCKETS_OPENED, COUNTER, "tern_sockets_opened_total", "Connections accepted.") \
     X(SOCKETS, GAUGE, "tern_sockets", "Connections open now, CONNECT seen or not.") \
+    X(OUTBOXES, GAUGE, "tern_outboxes", "Connections with output that their socket has not taken yet.") \
+    X(OUTBOX_BYTES, GAUGE, "tern_outbox_bytes", "Bytes of that output.") \
     X(SOCKETS_REFUSED, COUNTER, "tern_sockets_refused_total", "Connections closed at once because of a limit.") \
     X(CONNECTS, COUNTER, "tern_connects_total", "CONNECT packets answered with success.") \
     X(CONNECTS_REFUSED, COUNTER, "tern_connects_refused_total", "CONNECT packets refused.") \

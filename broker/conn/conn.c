@@ -36,6 +36,14 @@ static struct conn_lists *lists_of(const struct conn *conn)
     return conn->shard->broker;
 }
 
+/* Count output that goes to the door (n 1), and that has left it or is given up (n -1). */
+static void count_sending(const struct conn *conn, int64_t n)
+{
+    metric_add(conn->shard->metrics, METRIC_OUTBOXES, n);
+    metric_add(conn->shard->metrics, METRIC_OUTBOX_BYTES,
+               n < 0 ? -(int64_t)conn->sending.len : (int64_t)conn->sending.len);
+}
+
 static void conn_free(struct conn *conn)
 {
     struct shard *shard = conn->shard;
@@ -49,6 +57,9 @@ static void conn_free(struct conn *conn)
     timer_cancel(shard->timers, &conn->timer);
     buf_pool_put(&shard->spare, &conn->in);
     buf_pool_put(&shard->spare, &conn->out);
+    if (conn->sending.len > 0) {
+        count_sending(conn, -1);
+    }
     buf_pool_put(&shard->spare, &conn->sending);
     alias_in_free(conn->alias_in);
     alias_out_free(conn->alias_out);
@@ -202,6 +213,7 @@ static void conn_sent(struct io_stream *stream)
     struct conn *conn = CONTAINER_OF(stream, struct conn, stream);
 
     metric_add(conn->shard->metrics, METRIC_BYTES_SENT, conn->sending.len);
+    count_sending(conn, -1);
     buf_pool_put(&conn->shard->spare, &conn->sending);
     if (conn->out.len > 0) {
         mark_dirty(conn);
@@ -419,6 +431,7 @@ void conn_run_dirty(struct list *dirty)
         }
         conn->sending = conn->out;
         conn->out = (struct buf){0};
+        count_sending(conn, 1);
         if (conn->state == CONN_OPEN && !conn->paused && !conn->session->replays && !session_waiting(conn->session)) {
             io_stream_send_last(conn->shard->io, &conn->stream, conn->sending.ptr, conn->sending.len);
         } else { /* somebody waits for `sent` */

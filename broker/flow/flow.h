@@ -203,7 +203,7 @@ void goodbye_session(struct broker *b, struct outcome *outcome);
 /* Arm the shard's timer for the earliest TICK. */
 void goodbye_arm(struct broker *b);
 void goodbye_tick(struct timer *timer, uint64_t now_ms);
-/* Send all clients away (MAIL_STOP). */
+/* Send all clients away: the node stops. */
 void goodbye_all(struct broker *b);
 
 /* ---- sys.c: $SYS ---- */

@@ -104,14 +104,8 @@ static void say_traffic(struct sys *sys, const struct metrics *m)
     say(sys, "publish/messages/dropped", dropped(m));
     say(sys, "publish/bytes/received", m->values[METRIC_PUBLISH_BYTES_RECEIVED]);
     say(sys, "publish/bytes/sent", m->values[METRIC_PUBLISH_BYTES_SENT]);
-    uint64_t waiting = 0, waiting_bytes = 0; /* with a connection, not yet in its socket */
-    for (struct list *at = sys->broker->conns.all.next; at != &sys->broker->conns.all; at = at->next) {
-        size_t bytes = conn_out_bytes(CONTAINER_OF(at, struct conn, in_shard));
-        waiting += bytes > 0;
-        waiting_bytes += bytes;
-    }
-    say(sys, "packet/out/count", waiting);
-    say(sys, "packet/out/bytes", waiting_bytes);
+    say(sys, "packet/out/count", m->values[METRIC_OUTBOXES]);
+    say(sys, "packet/out/bytes", m->values[METRIC_OUTBOX_BYTES]);
 }
 
 static void say_store(struct sys *sys, const struct metrics *m)

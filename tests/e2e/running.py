@@ -85,6 +85,26 @@ def test_sys_values(ctx):
     topics.close()
 
 
+def test_sys_counts_output_of_every_shard(ctx):
+    """Clients that do not read, on whichever shard, are seen in packet/out until they are gone."""
+    ctx.need_tern("mosquitto counts packets, not connections")
+    broker = ctx.broker({"sys_interval": "1s"})
+    topics = SysTopics(broker.port)
+    slow = [Client(broker.port, name="slow%d" % n).open() for n in range(6)]
+    for c in slow:
+        c.subscribe("big")
+    pub = Client(broker.port).open()
+    for _ in range(3000):
+        pub.publish("big", b"x" * 8000)
+    pub.ping()
+    topics.until("six outboxes wait", lambda t: t.number("packet/out/count") >= 6 and t.number("packet/out/bytes") > 0)
+    for c in slow:
+        c.abort()
+    topics.until("none waits", lambda t: t.number("packet/out/bytes") == 0)
+    pub.close()
+    topics.close()
+
+
 def test_sys_interval_zero_turns_them_off(ctx):
     ctx.need_tern("it is about our own setting")
     broker = ctx.broker({"sys_interval": "0"})
