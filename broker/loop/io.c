@@ -245,9 +245,9 @@ unsigned io_reap(struct io *io, unsigned budget)
     return io->ops->reap(io, budget);
 }
 
-void io_submit_wait(struct io *io, bool nowait, uint64_t deadline_ms)
+void io_submit_wait(struct io *io, bool nowait, uint64_t deadline_ns)
 {
-    io->ops->submit_wait(io, nowait, deadline_ms);
+    io->ops->submit_wait(io, nowait, deadline_ns);
 }
 
 void io_wake(struct io *io)
@@ -347,21 +347,22 @@ void io_listener_failed(struct io *io, struct io_listener *l, int error)
     }
 }
 
-uint64_t io_listeners_resume(struct io *io, uint64_t deadline_ms)
+uint64_t io_listeners_resume(struct io *io, uint64_t deadline_ns)
 {
     if (list_empty(&io->paused)) {
-        return deadline_ms;
+        return deadline_ns;
     }
     uint64_t now_ms = clock_mono_ns() / 1000000;
     while (!list_empty(&io->paused)) {
         struct io_listener *l = CONTAINER_OF(io->paused.next, struct io_listener, link);
         if (l->retry_at_ms > now_ms) {
-            return l->retry_at_ms < deadline_ms ? l->retry_at_ms : deadline_ms;
+            uint64_t retry_ns = l->retry_at_ms * 1000000;
+            return retry_ns < deadline_ns ? retry_ns : deadline_ns;
         }
         list_remove(&l->link);
         io->ops->accept_arm(io, l);
     }
-    return deadline_ms;
+    return deadline_ns;
 }
 
 unsigned io_run_closed(struct io *io)

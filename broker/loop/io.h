@@ -82,7 +82,7 @@ void io_close(struct io *io);
 /* "io_uring" or "epoll", for the log. */
 const char *io_name(const struct io *io);
 
-/* Take fd, a connected non-blocking stream socket, under this door. Receives nothing yet. Sets all of *s but its
+/* Take fd, a non-blocking stream socket, connected or being connected, under this door. Receives nothing yet. Sets all of *s but its
  * handler, which the caller has set. Returns 0 or a negative errno, fd then still the caller's. */
 int io_stream_attach(struct io *io, struct io_stream *s, int fd);
 
@@ -125,8 +125,8 @@ void io_listener_close(struct io *io, struct io_listener *l);
 unsigned io_reap(struct io *io, unsigned budget);
 
 /* Submit everything that was started and, unless `nowait`, sleep until something is ready, another thread calls
- * io_wake, or deadline_ms (clock_mono_ns / 1,000,000; UINT64_MAX: none) has passed. May return early. */
-void io_submit_wait(struct io *io, bool nowait, uint64_t deadline_ms);
+ * io_wake, or deadline_ns (of clock_mono_ns; UINT64_MAX: none) has passed. May return early. */
+void io_submit_wait(struct io *io, bool nowait, uint64_t deadline_ns);
 
 /* End a sleep in io_submit_wait, or the next one. From any thread; cheap to call twice. */
 void io_wake(struct io *io);

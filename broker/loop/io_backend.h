@@ -42,7 +42,7 @@ struct io_ops {
     void (*accept_shut)(struct io *io, struct io_listener *l); /* as shut, with io_listener_over */
     void (*accept_release)(struct io *io, struct io_listener *l);
     unsigned (*reap)(struct io *io, unsigned budget);
-    void (*submit_wait)(struct io *io, bool nowait, uint64_t deadline_ms);
+    void (*submit_wait)(struct io *io, bool nowait, uint64_t deadline_ns);
 };
 
 /* The common part of every door; first member of each backend's own. */
@@ -80,8 +80,8 @@ void io_listener_over(struct io *io, struct io_listener *l);
 void io_listener_failed(struct io *io, struct io_listener *l, int error);
 void io_listener_pause(struct io *io, struct io_listener *l);
 
-/* Arm the paused listeners whose time has come. Returns the earlier of deadline_ms and the next of them. */
-uint64_t io_listeners_resume(struct io *io, uint64_t deadline_ms);
+/* Arm the paused listeners whose time has come. Returns the earlier of deadline_ns and the next of them. */
+uint64_t io_listeners_resume(struct io *io, uint64_t deadline_ns);
 
 /* Close what is over and say so. Returns how many. */
 unsigned io_run_closed(struct io *io);

@@ -32,6 +32,7 @@ struct epoll_door {
     int epoll_fd;
     struct list done; /* streams whose send is over, to be told */
     bool prompt;      /* somebody in done waits for it */
+    bool coarse;      /* the kernel sleeps in whole milliseconds only */
     unsigned event_at, event_count;
     size_t memory_bytes;
     uint8_t *memory; /* owned */
@@ -285,31 +286,36 @@ static unsigned epoll_reap(struct io *io, unsigned budget)
     return done + handled + done_run(d);
 }
 
-/* Milliseconds until deadline_ms as epoll_wait wants them; -1: for ever. */
-static int timeout_until(uint64_t deadline_ms)
+/* epoll_wait that sleeps until deadline_ns (0: not at all, UINT64_MAX: for ever). */
+static int events_wait(struct epoll_door *d, uint64_t deadline_ns)
 {
-    if (deadline_ms == UINT64_MAX) {
-        return -1;
+    if (deadline_ns == 0 || deadline_ns == UINT64_MAX) {
+        return epoll_wait(d->epoll_fd, d->events, EVENTS_MAX, deadline_ns ? -1 : 0);
     }
-    uint64_t now_ns = clock_mono_ns();
-    if (deadline_ms <= now_ns / 1000000) {
-        return 0;
+    uint64_t now_ns = clock_mono_ns(), left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    if (!d->coarse) {
+        struct timespec left = {(time_t)(left_ns / 1000000000), (long)(left_ns % 1000000000)};
+        int n = epoll_pwait2(d->epoll_fd, d->events, EVENTS_MAX, &left, NULL);
+        if (n >= 0 || (errno != ENOSYS && errno != EPERM)) {
+            return n;
+        }
+        d->coarse = true; /* before Linux 5.11, and where a container's filter does not know the call */
     }
-    uint64_t ms = deadline_ms - now_ns / 1000000;
-    return ms > INT_MAX ? INT_MAX : (int)ms;
+    uint64_t left_ms = (left_ns + 999999) / 1000000;
+    return epoll_wait(d->epoll_fd, d->events, EVENTS_MAX, left_ms > INT_MAX ? INT_MAX : (int)left_ms);
 }
 
-static void epoll_submit_wait(struct io *io, bool nowait, uint64_t deadline_ms)
+static void epoll_submit_wait(struct io *io, bool nowait, uint64_t deadline_ns)
 {
     struct epoll_door *d = door_of(io);
 
-    deadline_ms = io_listeners_resume(io, deadline_ms);
+    deadline_ns = io_listeners_resume(io, deadline_ns);
     sends_run(d);
     if (d->event_at < d->event_count) {
         return; /* io_reap ran out of budget: first come, first served */
     }
     bool stay = nowait || d->prompt || io_closing(io);
-    int n = epoll_wait(d->epoll_fd, d->events, EVENTS_MAX, stay ? 0 : timeout_until(deadline_ms));
+    int n = events_wait(d, stay ? 0 : deadline_ns);
     d->event_at = 0;
     d->event_count = n > 0 ? (unsigned)n : 0;
 }

@@ -462,18 +462,18 @@ static void wake_arm(struct uring *u)
     }
 }
 
-/* See to it that the sleep ends at deadline_ms. Returns false when it cannot be promised. */
-static bool tick_arm(struct uring *u, uint64_t deadline_ms)
+/* See to it that the sleep ends at deadline_ns. Returns false when it cannot be promised. */
+static bool tick_arm(struct uring *u, uint64_t deadline_ns)
 {
-    if (deadline_ms == UINT64_MAX || (u->tick_armed && u->tick_ms <= deadline_ms)) {
+    if (deadline_ns == UINT64_MAX || (u->tick_armed && u->tick_ns <= deadline_ns)) {
         return true;
     }
     struct io_uring_sqe *sqe = sqe_get(u);
     if (!sqe) {
         return false;
     }
-    u->tick = (struct __kernel_timespec){(long long)(deadline_ms / 1000), (long long)(deadline_ms % 1000) * 1000000};
-    u->tick_ms = deadline_ms;
+    u->tick = (struct __kernel_timespec){(long long)(deadline_ns / 1000000000), (long long)(deadline_ns % 1000000000)};
+    u->tick_ns = deadline_ns;
     if (u->tick_armed) {
         io_uring_prep_timeout_update(sqe, &u->tick, KIND_TICK, IORING_TIMEOUT_ABS);
         io_uring_tag(sqe, NULL, KIND_NONE);
@@ -486,11 +486,11 @@ static bool tick_arm(struct uring *u, uint64_t deadline_ms)
     return true;
 }
 
-static void uring_submit_wait(struct io *io, bool nowait, uint64_t deadline_ms)
+static void uring_submit_wait(struct io *io, bool nowait, uint64_t deadline_ns)
 {
     struct uring *u = uring_of(io);
 
-    deadline_ms = io_listeners_resume(io, deadline_ms);
+    deadline_ns = io_listeners_resume(io, deadline_ns);
     if (!u->wake_armed) {
         wake_arm(u);
     }
@@ -499,7 +499,7 @@ static void uring_submit_wait(struct io *io, bool nowait, uint64_t deadline_ms)
     if (ready || u->prompt || !list_empty(&io->to_send) || !list_empty(&u->retry) || io_closing(io) || !u->wake_armed) {
         nowait = true;
     }
-    if (!nowait && tick_arm(u, deadline_ms)) {
+    if (!nowait && tick_arm(u, deadline_ns)) {
         entered(io_uring_submit_and_wait(&u->ring, 1));
     } else if (!ready) {
         entered(io_uring_submit_and_get_events(&u->ring));

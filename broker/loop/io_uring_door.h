@@ -25,7 +25,7 @@ struct uring {
     unsigned flown_at; /* tail of the completion queue at which flown is settled */
     bool prompt;       /* somebody in flying or flown waits for his `sent` */
     bool tick_armed, wake_armed, ring_made;
-    uint64_t tick_ms;
+    uint64_t tick_ns;
     struct __kernel_timespec tick;
     uint64_t wake_count; /* the kernel writes the eventfd's value here */
 };

@@ -20,6 +20,7 @@
 #define CONGESTED_RETRY_MS 1 /* when to look again whether a full ring has room */
 #define IDLE_MS 1000         /* after a sleep this long the spare memory is cut down */
 #define IDLE_SPARE 64
+#define NS_PER_MS 1000000u
 
 /* A shard as allocated: what only this file needs, around what all see. */
 struct shard_body {
@@ -70,6 +71,7 @@ static int body_make(const struct shard_options *options, struct shard_body **re
         .peers = options->peers,
         .handler = options->handler,
         .broker = options->broker,
+        .wake_at_ns = UINT64_MAX,
         .metrics = calloc(1, sizeof(struct metrics)),
     };
     if (!body->shard.metrics) {
@@ -168,16 +170,25 @@ static void turn_begin(struct shard_body *body)
     }
 }
 
-/* Submit, and sleep if nothing is left to do. */
-static void turn_wait(struct shard_body *body, bool nowait)
+/* When the coming sleep has to end. */
+static uint64_t deadline_of(const struct shard *shard)
 {
-    struct shard *shard = &body->shard;
     uint64_t deadline_ms = timer_next_ms(shard->timers);
 
     if (mail_congested(shard->office, shard->index) && deadline_ms > shard->now_ms + CONGESTED_RETRY_MS) {
         deadline_ms = shard->now_ms + CONGESTED_RETRY_MS;
     }
-    if (nowait || shard->busy || shard->stopping || deadline_ms <= shard->now_ms ||
+    uint64_t deadline_ns = deadline_ms > UINT64_MAX / NS_PER_MS ? UINT64_MAX : deadline_ms * NS_PER_MS;
+    return deadline_ns < shard->wake_at_ns ? deadline_ns : shard->wake_at_ns;
+}
+
+/* Submit, and sleep if nothing is left to do. */
+static void turn_wait(struct shard_body *body, bool nowait)
+{
+    struct shard *shard = &body->shard;
+    uint64_t deadline_ns = deadline_of(shard);
+
+    if (nowait || shard->busy || shard->stopping || deadline_ns <= shard->now_ns ||
         !mail_may_sleep(shard->office, shard->index)) {
         io_submit_wait(shard->io, true, 0);
         return;
@@ -185,7 +196,7 @@ static void turn_wait(struct shard_body *body, bool nowait)
     body->slept = true;
     body->slept_at_ms = shard->now_ms;
     shard->handler->asleep(shard);
-    io_submit_wait(shard->io, false, deadline_ms);
+    io_submit_wait(shard->io, false, deadline_ns);
     mail_awake(shard->office, shard->index);
 }
 

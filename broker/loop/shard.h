@@ -42,6 +42,7 @@ struct shard {
     void *broker;  /* the handler's own: struct broker */
     bool stopping; /* set by shard_stop: the thread ends after this turn */
     bool busy;     /* set inside a turn by who has more to do at once: do not sleep */
+    uint64_t wake_at_ns; /* the handler's own deadline, finer than a timer: no sleep goes beyond it. UINT64_MAX: none */
 };
 
 struct shard_options {

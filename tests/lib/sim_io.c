@@ -229,12 +229,12 @@ static unsigned sim_reap(struct io *io, unsigned budget)
     return done + tell_done(d);
 }
 
-static void sim_submit_wait(struct io *io, bool nowait, uint64_t deadline_ms)
+static void sim_submit_wait(struct io *io, bool nowait, uint64_t deadline_ns)
 {
     struct sim_door *d = door_of(io);
 
     (void)nowait;
-    (void)deadline_ms; /* it never sleeps: the test's clock stands still meanwhile */
+    (void)deadline_ns; /* it never sleeps: the test's clock stands still meanwhile */
     flush_all(d, &d->waiting);
     flush_all(d, &io->to_send);
     io->prompt = false;

@@ -104,9 +104,15 @@ static uint64_t now_ms(void)
     return clock_mono_ns() / 1000000;
 }
 
+/* A moment in milliseconds as the door wants it. */
+static uint64_t at_ns(uint64_t ms)
+{
+    return ms * 1000000;
+}
+
 static void turn(struct io *io)
 {
-    io_submit_wait(io, false, now_ms() + 10);
+    io_submit_wait(io, false, at_ns(now_ms() + 10));
     io_reap(io, 64);
 }
 

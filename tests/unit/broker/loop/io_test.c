@@ -45,7 +45,7 @@ static void case_nothing_sent_before_submit(struct io *io)
     until(io, &e.sent, 1);
     CHECK_CASE(backend_name, read(peer, &byte, 1) == 1);
     io_stream_send_last(io, &e.s, "y", 1);
-    io_submit_wait(io, false, now_ms() + 5);
+    io_submit_wait(io, false, at_ns(now_ms() + 5));
     CHECK_CASE(backend_name, e.sent == 1); /* callbacks run in io_reap alone */
     io_reap(io, 64);
     CHECK_CASE(backend_name, e.sent == 2 && read(peer, &byte, 1) == 1 && byte == 'y');
@@ -75,7 +75,7 @@ static void case_slow_reader(struct io *io)
                 orderly = orderly && memcmp(chunk, data + got, (size_t)n) == 0;
                 got += (size_t)n;
             }
-            io_submit_wait(io, n > 0, now_ms() + 5);
+            io_submit_wait(io, n > 0, at_ns(now_ms() + 5));
             io_reap(io, 64);
         }
         CHECK_CASE(backend_name, got == BIG && orderly);
@@ -465,7 +465,7 @@ static uint64_t sleep_ms(struct io *io, uint64_t deadline_ms)
     unsigned sleeps = 0;
 
     do {
-        io_submit_wait(io, false, deadline_ms);
+        io_submit_wait(io, false, at_ns(deadline_ms));
         sleeps++;
     } while (io_reap(io, 64) == 0 && now_ms() < deadline_ms);
     CHECK_CASE(backend_name, sleeps < 10);
@@ -517,7 +517,7 @@ static void case_sleep_beside_stopped(struct io *io)
     for (int dead = 0; dead < 2; dead++) {
         unsigned sleeps = 0;
         for (uint64_t until_ms = now_ms() + 50; now_ms() < until_ms; sleeps++) {
-            io_submit_wait(io, false, until_ms);
+            io_submit_wait(io, false, at_ns(until_ms));
             io_reap(io, 64);
         }
         CHECK_CASE(backend_name, sleeps < 10);
