@@ -64,13 +64,21 @@ void receipt_reason(struct broker *b, struct receipt_ref ref, enum mqtt_reason r
 
 /* ---- hold.c: back pressure from a slow subscriber to the publisher that feeds it ---- */
 
+struct publication;
+struct delivery;
+
 /* Keep the publisher's acknowledgement back until the session has caught up, at most limits.backpressure. */
 void hold_add(struct broker *b, struct session *session, struct receipt_ref ref);
+/* The same for a message that finds no room: it is delivered when there is some, in the order of coming, and at the
+ * latest when it has been held long enough, as limits.queue_overflow says. */
+void hold_park(struct broker *b, struct session *session, struct receipt_ref ref, struct publication *pub,
+               const struct delivery *how);
 /* The session has become shorter, or is gone: let go what it held. */
 void hold_release(struct broker *b, const struct session *session);
 /* Let go what has been held long enough. */
 void hold_run(struct broker *b);
 bool hold_wanted(const struct broker *b, const struct session *session);
+bool hold_park_wanted(const struct broker *b, const struct session *session, size_t message_bytes);
 
 /* ---- deliver.c: from a message to one session and its connection ---- */
 

@@ -137,12 +137,14 @@ static void count_rate(struct broker *b, struct conn *conn)
 struct local_fate {
     unsigned matched;     /* sessions that were to have it */
     struct session *slow; /* the one receiver, if it is the only one and far behind */
-    bool full;            /* the one receiver's queue is full: it did not take it */
-    bool no_memory;       /* somebody did not get it for lack of memory */
+    struct delivery how;  /* parked: how slow is to get it; nobody has it yet */
+    bool parked;
+    bool full;      /* the one receiver's queue is full: it did not take it */
+    bool no_memory; /* somebody did not get it for lack of memory */
 };
 
-/* Hand a message to the matching sessions at home here. */
-static struct local_fate route_local(struct broker *b, struct publication *pub)
+/* Hand a message to the matching sessions at home here. may_wait: its publisher can wait for its one receiver. */
+static struct local_fate route_local(struct broker *b, struct publication *pub, bool may_wait)
 {
     const struct match *m = match_cache_local(b->cache, b->tree, pub->topic, pub->topic_hash);
     struct local_fate fate = {0};
@@ -166,6 +168,13 @@ static struct local_fate route_local(struct broker *b, struct publication *pub)
             continue;
         }
         fate.matched++;
+        if (may_wait && m->count == 1 && how.qos > 0 &&
+            hold_park_wanted(b, session, pub->payload.len + pub->topic.len)) {
+            fate.slow = session;
+            fate.parked = true;
+            fate.how = how;
+            break;
+        }
         int rc = deliver(b, session, pub, &how);
         fate.no_memory |= rc == -ENOMEM;
         if (m->count == 1 && how.qos > 0 && pub->qos > 0) {
@@ -228,6 +237,16 @@ static void mail_publication(struct broker *b, struct publication *pub, struct r
     }
 }
 
+/* The publisher waits until its one receiver has caught up, or has room. */
+static void hold(struct broker *b, const struct local_fate *fate, struct publication *pub, struct receipt_ref ref)
+{
+    if (fate->parked) {
+        hold_park(b, fate->slow, ref, pub, &fate->how);
+    } else {
+        hold_add(b, fate->slow, ref);
+    }
+}
+
 bool publish_route(struct broker *b, struct publication *pub, struct receipt_open *open)
 {
     const struct route_match *routes = match_cache_routes(b->cache, b->node->routes, pub->topic, pub->topic_hash);
@@ -261,7 +280,7 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
         open->reason = (uint8_t)retained;
     }
     if (shards >> self & 1) {
-        struct local_fate fate = route_local(b, pub);
+        struct local_fate fate = route_local(b, pub, sole && open && pub->qos > 0);
         matched |= fate.matched > 0;
         if (sole && open && fate.full) {
             open->reason = MQTT_QUOTA_EXCEEDED;
@@ -272,7 +291,7 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
         struct receipt *r = sole && open && fate.slow ? receipt_wait(b, open) : NULL;
         if (r) {
             receipt_hold(r);
-            hold_add(b, fate.slow, (struct receipt_ref){r, self});
+            hold(b, &fate, pub, (struct receipt_ref){r, self});
         }
     }
     return matched;
@@ -283,6 +302,20 @@ static void answer_reason(struct broker *b, const struct mail *mail, enum mqtt_r
 {
     if (reason != MQTT_SUCCESS && mail->n & PUBLISH_RECEIPT) {
         receipt_reason(b, (struct receipt_ref){mail->ptr2, mail->from}, reason);
+    }
+}
+
+/* The same for a publisher on another shard, which must know before it is told that the message is through. */
+static void hold_remote(struct broker *b, const struct local_fate *fate, struct publication *pub,
+                        const struct mail *mail)
+{
+    struct mail wait = {.kind = MAIL_RECEIPT_HOLD, .ptr = mail->ptr2};
+
+    if (shard_post(b->shard, mail->from, &wait) == 0) {
+        hold(b, fate, pub, (struct receipt_ref){mail->ptr2, mail->from});
+    } else if (fate->parked) { /* it cannot be made to wait */
+        answer_reason(b, mail,
+                      deliver(b, fate->slow, pub, &fate->how) == -ENOBUFS ? MQTT_QUOTA_EXCEEDED : MQTT_SUCCESS);
     }
 }
 
@@ -297,18 +330,16 @@ void publish_from_shard(struct broker *b, const struct mail *mail)
         answer_reason(b, mail, retain_here(b, &pub));
     }
     if (mail->n & PUBLISH_DELIVER) {
-        struct local_fate fate = route_local(b, &pub);
+        bool may_wait = mail->n & PUBLISH_SOLE && mail->n & PUBLISH_RECEIPT;
+        struct local_fate fate = route_local(b, &pub, may_wait);
         if (fate.full && mail->n & PUBLISH_SOLE) {
             answer_reason(b, mail, MQTT_QUOTA_EXCEEDED);
         }
         if (fate.no_memory) {
             answer_reason(b, mail, RECEIPT_NO_MEMORY);
         }
-        if (fate.slow && mail->n & PUBLISH_SOLE && mail->n & PUBLISH_RECEIPT) {
-            struct mail hold = {.kind = MAIL_RECEIPT_HOLD, .ptr = mail->ptr2};
-            if (shard_post(b->shard, mail->from, &hold) == 0) {
-                hold_add(b, fate.slow, (struct receipt_ref){mail->ptr2, mail->from});
-            }
+        if (fate.slow && may_wait) {
+            hold_remote(b, &fate, &pub, mail);
         }
     }
     if (mail->n & PUBLISH_RECEIPT) {

@@ -51,6 +51,7 @@ struct session {
     uint64_t expires_at_ms;      /* wall clock, while detached */
     uint32_t subscription_count; /* both kinds */
     uint32_t hold_count;         /* publishers' acknowledgements that wait for this session (flow/hold) */
+    uint32_t parked_count;       /* those of them whose message waits too, for room in the queue */
     uint16_t group;
     uint16_t receive_max; /* the client's Receive Maximum, cut by our own limit */
     uint16_t client_id_len;

@@ -98,6 +98,32 @@ def test_in_flight_messages_are_not_queued(env):
 
 
 @covers("MQTT-4.5.0-1")
+@settings({"limits.max_queued_messages": 8, "limits.backpressure": "60s"})
+def test_many_publishers_wait_for_one_subscriber(env):
+    """More publishers than the queue has places: those it has no room for wait, nothing is lost, each one's order is kept."""
+    sub = env.client(props={"receive_max": 1})
+    sub.subscribe(env.topic("+"), qos=1)
+    first = env.client()
+    first.publish(env.topic("first"), "0", qos=1)
+    held = sub.receive()
+    pubs = [env.client() for _ in range(30)]
+    for number, pub in enumerate(pubs):
+        pub.send(b"".join(publish(env.topic("%d" % number), b"%d" % n, 1, pid=n + 1) for n in range(4)))
+    first.ping()
+    sub.acknowledge(held)
+    got = {}
+    for _ in range(120):
+        p = sub.receive(timeout=10)
+        check(p is not None and p.type == PUBLISH, "got %r" % p)
+        got.setdefault(p.topic, []).append(int(p.payload))
+        sub.acknowledge(p)
+    check_equal(got, {env.topic("%d" % n): [0, 1, 2, 3] for n in range(30)}, "what came from each")
+    for pub in pubs:
+        for n in range(4):
+            pub.expect(PUBACK, pid=n + 1, reason=0)
+
+
+@covers("MQTT-4.5.0-1")
 @settings({"limits.max_queued_bytes": "64KiB", "limits.queue_overflow": "drop_new"})
 def test_queued_bytes(env):
     """About 64 KiB of what 200 KiB bring; whatever a message costs beside its payload."""
