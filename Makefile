@@ -27,16 +27,16 @@ LDFLAGS := -pthread $(CFLAGS_$(BUILD)) $(if $(filter release clang,$(BUILD)),-pi
 
 CORE_SRC := $(filter-out broker/main.c,$(wildcard proto/*/*.c storage/*.c cluster/*.c broker/*.c broker/*/*.c))
 CORE_OBJ := $(CORE_SRC:%.c=$(B)/%.o)
-BENCH_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard bench/*.c))
-UNIT_SRC := $(wildcard tests/unit/*/*/*_test.c)
+BENCH_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard bench/*/*.c))
+UNIT_SRC := $(wildcard tests/unit/*/*/*_test.c tests/unit/bench/*_test.c)
 UNIT := $(UNIT_SRC:%.c=$(B)/%)
 FUZZ := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TESTLIB_SRC := $(filter-out tests/lib/failing_malloc.c,$(wildcard tests/lib/*.c))
 TESTLIB_OBJ := $(TESTLIB_SRC:%.c=$(B)/%.o)
-C_FILES := $(wildcard proto/*/*.[ch] storage/*.[ch] cluster/*.[ch] broker/*.[ch] broker/*/*.[ch] bench/*.[ch] \
-	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
+C_FILES := $(wildcard proto/*/*.[ch] storage/*.[ch] cluster/*.[ch] broker/*.[ch] broker/*/*.[ch] bench/*.[ch] bench/*/*.[ch] \
+	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/unit/bench/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
 
-all: $(B)/tern $(if $(BENCH_OBJ),$(B)/tern-bench)
+all: $(B)/tern $(B)/tern-bench
 
 help:
 	@echo 'make run           set up what is missing, build, start Tern and show it at work; Ctrl-C ends it'
@@ -50,7 +50,7 @@ help:
 	@echo 'make check         formatting, include rules, static analysis, reference in the README'
 	@echo 'make format        format all C files'
 	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (60)'
-	@echo 'make bench         measure CPU and memory beside mosquitto, and print a table; some three minutes'
+	@echo 'make bench         measure beside mosquitto, print a table and write a page of plots; some six minutes'
 	@echo 'make install       install into DESTDIR/PREFIX (/usr/local)'
 	@echo 'make clean         remove build/'
 
@@ -68,13 +68,20 @@ $(B)/tern: $(B)/broker/main.o $(B)/tern.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 	@ln -sfn $(BUILD)/tern build/tern
 
-$(B)/tern-bench: $(BENCH_OBJ) $(B)/tern.a
-	$(SAY) '  LINK  $@'
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/bench.a: $(BENCH_OBJ)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
 
+$(B)/tern-bench: $(B)/bench/main.o $(B)/bench.a $(B)/tern.a
+	$(SAY) '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -ljansson
+
+# Tests of the load tool need its rooms too; nobody else waits for them.
+$(filter $(B)/tests/unit/bench/%,$(UNIT)): UNIT_LIBS = $(B)/bench.a $(B)/tern.a -ljansson
+$(filter $(B)/tests/unit/bench/%,$(UNIT)): $(B)/bench.a
 $(UNIT): $(B)/%: $(B)/%.o $(TESTLIB_OBJ) $(B)/tern.a
 	$(SAY) '  LINK  $@'
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(TESTLIB_OBJ) $(B)/tern.a $(LDLIBS) -lcunit
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(TESTLIB_OBJ) $(or $(UNIT_LIBS),$(B)/tern.a) $(LDLIBS) -lcunit
 
 SIM_OBJ := $(patsubst %,$(B)/tests/lib/%.o,sim_io sim_node judge)
 
@@ -146,9 +153,11 @@ fuzz:
 
 bench: $(B)/tern $(B)/tern-bench
 	@deploy/setup.sh test
-	@$(PYTHON) bench/compare.py --tern $(B)/tern --bench $(B)/tern-bench
+	@$(B)/tern-bench compare --scenarios bench/scenarios.yaml --brokers bench/brokers.yaml \
+		--json build/bench.json --html build/bench.html $(BENCH_ARGS)
+	@echo 'The page with all plots: build/bench.html'
 
-install: $(B)/tern $(if $(BENCH_OBJ),$(B)/tern-bench)
+install: $(B)/tern $(B)/tern-bench
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/tern
 	install -m 755 $^ $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 deploy/tern.example.yaml README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tern/

@@ -12,6 +12,7 @@ libc6-dev|header stdio.h|the C library's headers
 make|command make|the build
 liburing-dev|header liburing.h|io_uring, the fast way to serve sockets
 libyaml-dev|header yaml.h|reading the configuration
+libjansson-dev|header jansson.h|the load tool's results are JSON
 mosquitto-clients|command mosquitto_pub|mosquitto_pub and mosquitto_sub, to show the broker at work
 ROWS
 }

@@ -59,7 +59,7 @@ STAGES = [
           seconds=1200, why_not=io_uring_forbidden),
     Stage("real clients, epoll", [PYTHON, "tests/e2e/run.py", "--tern", "build/release/tern", "--backend", "epoll"],
           seconds=1200),
-    Stage("load tool", [PYTHON, "bench/faults.py"]),
+    Stage("load tool", [PYTHON, "tests/bench/run.py"]),
     Stage("fuzz", ["make", "-j2", "fuzz"], seconds=1800),
 ]
 
