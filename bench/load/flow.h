@@ -58,6 +58,7 @@ struct flow_shared {
     struct tally *tallies;   /* owned: SHARED, by stream */
     uint64_t t0_ns;          /* written before publishing begins */
     _Atomic bool publishing; /* else nothing new is sent */
+    _Atomic bool abandoned;  /* what was due and could not be sent by the end is not sent any more */
     _Atomic bool clearing;   /* empty retained messages are sent instead */
 };
 
@@ -163,6 +164,12 @@ void flow_check_deinit(struct flow *f);
 
 /* A message is complete at a receiver that is waited for (flow_check.c to flow.c). */
 void flow_complete(struct flow *f, uint32_t stream, uint32_t place);
+
+/* Numbers i < count with i % workers == worker. */
+static inline uint32_t flow_share(uint32_t count, uint32_t worker, uint32_t workers)
+{
+    return count > worker ? (count - worker - 1) / workers + 1 : 0;
+}
 
 /* Receivers of worker `worker` that are waited for. */
 uint32_t flow_waited(const struct flow_plan *flow, uint32_t worker, uint32_t workers);

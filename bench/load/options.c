@@ -367,6 +367,9 @@ static bool consistent(struct options *o)
     if (o->ramp_s > 0 && o->rate <= 0 && o->pub_interval_ms <= 0) {
         return argument_wrong("--ramp: there is no --rate to go up to");
     }
+    if (o->scenario == SCENARIO_PAIR) {
+        o->publishers = o->count;
+    }
     if (o->scenario == SCENARIO_PUB && o->count > 0) {
         o->publishers = o->count; /* as emqtt-bench has it */
     }

@@ -401,6 +401,7 @@ json_t *result_json(const struct result *r)
     }
     set(object, "latency_us", latency);
     set(generator, "cpu_s", json_real((double)r->own_cpu_ns / 1e9));
+    set_count(generator, "unsent", r->unsent);
     set(generator, "slower", json_boolean(r->slower));
     set(generator, "why", json_string(r->slower_why));
     set(object, "generator", generator);

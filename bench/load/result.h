@@ -45,6 +45,7 @@ struct result {
     uint64_t sent, received, bytes_sent, bytes_received; /* in it */
     struct check_result check;
     struct figures *figures; /* owned; of all workers */
+    uint64_t unsent;         /* open loop: messages that were due and not sent even in the time after */
     uint64_t own_cpu_ns;
     bool slower;
     char slower_why[RESULT_WHY_MAX];

@@ -42,13 +42,14 @@ static bool all_settled(const struct run *run)
 {
     const struct counts *c = &run->now.counts;
 
-    return c->sent >= c->due && c->waited_received >= c->wanted_deliveries && c->acked >= c->wanted_acks;
+    return (c->sent >= c->due || run->result->unsent > 0) && c->waited_received >= c->wanted_deliveries &&
+           c->acked >= c->wanted_acks;
 }
 
-/* The limit is reached, and all of it has come. */
+/* The limit is reached, and all of it has come, or nothing comes any more. */
 static bool limit_settled(const struct run *run)
 {
-    return run->wanted > 0 && run->now.counts.sent >= run->wanted && all_settled(run);
+    return run->wanted > 0 && run->now.counts.sent >= run->wanted && (all_settled(run) || run_stuck(run));
 }
 
 static bool never(const struct run *run)
@@ -108,10 +109,29 @@ static void publishing_set(struct run *run, bool on)
     run_order(run, ORDER_PUBLISH, ROLE_ALL, false);
 }
 
+static bool all_sent(const struct run *run)
+{
+    return run->now.counts.sent >= run->now.counts.due;
+}
+
+/* What was due in an open loop is sent though its time is over; but a backlog of minutes is told, not sent. */
+static void step_catch_up(struct run *run)
+{
+    (void)run_sleep(run, run->options.timeout_s, all_sent);
+    if (all_sent(run)) {
+        return;
+    }
+    run->result->unsent = run->now.counts.due - run->now.counts.sent;
+    for (uint32_t i = 0; i < run->plan.flow_count; i++) {
+        atomic_store(&run->bench.flows[i].abandoned, true);
+    }
+}
+
 /* Until nothing is outstanding or nothing moves any more, and then a little longer. */
 static void step_drain(struct run *run)
 {
     phase_begin(run, "drain", NULL);
+    step_catch_up(run);
     (void)run_wait(run, all_settled);
     for (uint32_t i = 0; i < run->plan.flow_count; i++) {
         if (run->plan.flows[i].slow > 0) {

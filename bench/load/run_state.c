@@ -159,12 +159,30 @@ static void second_over(struct run *run)
     run->second_began_ns = clock_mono_ns();
 }
 
+/* Anything that comes from the broker. */
+static uint64_t movement(const struct run *run)
+{
+    const struct counts *c = &run->now.counts;
+
+    return c->received + c->acked + c->up_total + c->failed + c->disconnected + c->subscribed + c->subscribe_refused +
+           c->sequence.duplicate + c->misdelivered + c->misacknowledged + run->now.idle[0] + run->now.idle[1] + c->sent;
+}
+
+bool run_stuck(const struct run *run)
+{
+    return seconds_since(run->moved_ns) >= run->options.timeout_s;
+}
+
 static void tick(struct run *run)
 {
     struct timespec pause = {0, LOOK_NS};
 
     nanosleep(&pause, NULL);
     look(run);
+    if (movement(run) != run->moved) {
+        run->moved = movement(run);
+        run->moved_ns = clock_mono_ns();
+    }
     if (interrupted) {
         run->interrupted = true;
     }
@@ -200,28 +218,15 @@ void run_order(struct run *run, enum order order, enum roles roles, bool fresh)
     look(run);
 }
 
-/* Anything that comes from the broker. */
-static uint64_t movement(const struct run *run)
-{
-    const struct counts *c = &run->now.counts;
-
-    return c->received + c->acked + c->up_total + c->failed + c->disconnected + c->subscribed + c->subscribe_refused +
-           c->sequence.duplicate + c->misdelivered + c->misacknowledged + run->now.idle[0] + run->now.idle[1] + c->sent;
-}
-
 int run_wait(struct run *run, run_condition *condition)
 {
-    uint64_t moved = movement(run), moved_ns = clock_mono_ns();
-
+    run->moved_ns = clock_mono_ns();
     while (!condition(run)) {
         if (run->interrupted) {
             return -EINTR;
         }
         tick(run);
-        if (movement(run) != moved) {
-            moved = movement(run);
-            moved_ns = clock_mono_ns();
-        } else if (seconds_since(moved_ns) >= run->options.timeout_s) {
+        if (run_stuck(run)) {
             return condition(run) ? 0 : -ETIMEDOUT;
         }
     }
@@ -530,6 +535,17 @@ static void judge(struct run *run)
     check->disconnected = now->disconnected;
 }
 
+/* What was wrong, when no client has said so. */
+static const char *fault_text(const struct check_result *c)
+{
+    return c->lost             ? "messages were lost"
+           : c->duplicate      ? "messages came twice"
+           : c->reordered      ? "messages came out of order"
+           : c->misdelivered   ? "messages came to the wrong client, or were not ours"
+           : c->unacknowledged ? "messages were not acknowledged"
+                               : "acknowledgements were wrong";
+}
+
 void run_close(struct run *run, int rc)
 {
     struct result *r = run->result;
@@ -553,7 +569,7 @@ void run_close(struct run *run, int rc)
         slower_judge(run);
     }
     if (rc != 0 || !result_clean(r)) {
-        (void)run_fail(run, rc, rc == -EINTR ? "interrupted" : rc ? strerror(-rc) : "");
+        (void)run_fail(run, rc, rc == -EINTR ? "interrupted" : rc ? strerror(-rc) : fault_text(&r->check));
     }
     for (unsigned i = 0; i < run->launched; i++) {
         worker_deinit(&run->workers[i]);

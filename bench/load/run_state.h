@@ -23,8 +23,9 @@ struct run {
     uint64_t wanted;        /* what a condition compares with */
     enum roles roles;
     uint64_t began_ns;
-    bool interrupted; /* by a signal: everything is brought to its end */
-    bool failed;      /* result->why says so */
+    uint64_t moved, moved_ns; /* what had come from the broker when something last did */
+    bool interrupted;         /* by a signal: everything is brought to its end */
+    bool failed;              /* result->why says so */
     /* The phase under way. */
     struct phase_result *phase; /* borrowed from the result; NULL: none */
     struct shown phase_from;
@@ -60,6 +61,9 @@ int run_wait(struct run *run, run_condition *condition);
 
 /* Wait for so long, or until the condition (NULL: none). Returns 0 or -EINTR. */
 int run_sleep(struct run *run, double seconds, run_condition *condition);
+
+/* Whether nothing has come from the broker for the timeout. */
+bool run_stuck(const struct run *run);
 
 /* The same, and a signal only ends it: what was measured until then is the result. */
 void run_until_signal(struct run *run, double seconds, run_condition *condition);

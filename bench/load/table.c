@@ -142,6 +142,12 @@ void result_print(const struct result *r, FILE *out)
             fputs("MISSED, this run has no such figure\n", out);
         }
     }
+    if (r->unsent > 0) {
+        fprintf(out,
+                "  warning: %" PRIu64
+                " messages were due and could not be sent: the rate is beyond what was measured\n",
+                r->unsent);
+    }
     if (r->slower) {
         fprintf(out, "  warning: %s\n", r->slower_why);
     }

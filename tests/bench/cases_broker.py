@@ -69,7 +69,8 @@ def check_session(broker, writer, version, qos):
 
 
 def check_deliveries():
-    faults = ["lose,at=2", "repeat,at=3", "late,at=4,places=2", "cut,at=8", "flip,at=9", "lose,at=10,receivers=1"]
+    faults = ["lose,at=2", "repeat,at=3", "late,at=4,places=2", "cut,at=8,byte=-1", "flip,at=9",
+              "lose,at=10,receivers=1"]
     for qos in (0, 1, 2):
         with FakeBroker(*faults) as broker:
             one, other, writer = (opened(broker, 5) for _ in range(3))

@@ -38,8 +38,11 @@ TABLE = [
     ("one goes to the wrong client", PAIR + " -c 2 -q 0", ["misroute,at=500"], 1, {"lost": 1, "misdelivered": 1}),
     ("one goes to the wrong client, QoS 1", PAIR + " -c 2 -q 1", ["misroute,at=500"], 1,
      {"lost": 1, "misdelivered": 1}),
-    ("one is cut", PAIR + " -q 0 -s 16", ["cut,at=500"], 1, {"lost": 1, "misdelivered": 1}),
-    ("one of different sizes is cut", PAIR + " -q 0 -s 30-200", ["cut,at=500"], 1, {"lost": 1, "misdelivered": 1}),
+    ("one is cut", PAIR + " -q 0 -s 16", ["cut,at=500,byte=-1"], 1, {"lost": 1, "misdelivered": 1}),
+    ("one of different sizes is cut", PAIR + " -q 0 -s 30-200", ["cut,at=500,byte=-1"], 1,
+     {"lost": 1, "misdelivered": 1}),
+    ("one lacks a byte in the middle", PAIR + " -q 0 -s 64", ["cut,at=500,byte=30"], 1,
+     {"lost": 1, "misdelivered": 1}),
     ("one has another last byte", PAIR + " -q 1 -s 100", ["flip,at=500,byte=-1"], 1, {"lost": 1, "misdelivered": 1}),
     ("one has another first byte", PAIR + " -q 1", ["flip,at=500"], 1, {"lost": 1, "misdelivered": 1}),
     ("one has another stream", PAIR + " -q 1 -V 5", ["flip,at=500,byte=2"], 1, {"lost": 1, "misdelivered": 1}),
@@ -100,7 +103,7 @@ TABLE = [
 
 SLOW = [
     ("a CONNACK after a second is waited for", "conn -c 5 -d 0.2", ["connect-slow,at=3,ms=1000"], 0, {}),
-    ("so it is by a pair", PAIR + " -q 1", ["connect-slow,at=2,ms=1000"], 0, {}),
+    ("so it is by a pair", PAIR + " -q 1 --timeout 5", ["connect-slow,at=2,ms=1000"], 0, {}),
     ("a stall loses nothing", PAIR + " -q 1 --timeout 5", ["stall,at=300,ms=300"], 0, {}),
     ("nor does it at QoS 0", PAIR + " -q 0 -V 5 --timeout 5", ["stall,at=300,ms=300"], 0, {}),
 ]

@@ -27,7 +27,7 @@ MORE = [
     ("two threads", "pair -c 4 -q 1 --threads 2 " + MESSAGES),
     ("epoll", "pair -c 2 -q 1 --io epoll " + MESSAGES),
     ("a window of one", "pair -c 2 -q 2 -F 1 --batch 1 " + MESSAGES),
-    ("a window that the broker's Receive Maximum does not hold", "pair -c 2 -q 1 -F 2000 -L 3000 -d 20 --warmup 0"),
+    ("a large window", "pair -c 2 -q 1 -F 2000 -L 3000 -d 20 --warmup 0"),
     ("ramp and warm-up", "pair -c 2 --rate 200 --ramp 0.2 --warmup 0.2 -d 0.3"),
     ("slow subscribers", "fanout -c 6 --slow 2 -s 1000 -L 200 -d 3"),
     ("slow subscribers, QoS 1", "fanout -c 6 --slow 3 -q 1 -L 200 -d 3"),

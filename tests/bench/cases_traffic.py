@@ -105,15 +105,24 @@ def check_batch(tool):
 
 
 def check_window(tool):
+    want_window(tool, FakeBroker("ack-never,count=0"), "-F 23", 23)
+
+
+def check_receive_maximum(tool):
+    want_window(tool, FakeBroker("ack-never,count=0", receive_max=23), "-V 5 -F 100", 23)
+
+
+def want_window(tool, fake, words, window):
     """Without acknowledgements no more than the window leaves, until it is given up."""
-    with FakeBroker("ack-never,count=0") as broker:
-        run = tool.load(broker, "pub -c 1 -q 1 -L 30 -d 3 -F 23 --batch 1 --timeout 0.5 --warmup 0")
+    with fake as broker:
+        run = tool.load(broker, "pub -c 1 -q 1 -L %d -d 3 --timeout 0.5 --warmup 0 --batch 1 %s" % (window + 7, words))
     want_status(run, 1)
-    want_counts(run, unacknowledged=30)
+    want_counts(run, unacknowledged=window + 7)
     times = [p.at for p in broker.published]
-    want(len(times) == 30, "%s: %d messages left", run, len(times))
+    want(len(times) == window + 7, "%s: %d messages left", run, len(times))
     gaps = [round(b - a, 1) for a, b in zip(times, times[1:])]
-    want(gaps.index(max(gaps)) == 22 and max(gaps) >= 0.3, "%s: the window was not 23: pauses of %s s", run, gaps)
+    want(gaps.index(max(gaps)) == window - 1 and max(gaps) >= 0.3, "%s: the window was not %d: pauses of %s s", run,
+         window, gaps)
 
 
 def check_sources(tool):

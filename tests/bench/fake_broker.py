@@ -17,8 +17,8 @@ QUOTA_EXCEEDED = 0x97
 
 
 class FakeBroker(GoodBroker):
-    def __init__(self, *faults, port=0, host="127.0.0.1"):
-        super().__init__(port, host)
+    def __init__(self, *faults, port=0, host="127.0.0.1", receive_max=0):
+        super().__init__(port, host, receive_max)
         self.plan = Plan(*faults)
         self.late = {}       # topic: [messages still to pass, message, target], which wait their turn
         self.held_acks = {}  # connection: packet identifier of an answer that comes behind the next
@@ -129,7 +129,8 @@ class FakeBroker(GoodBroker):
             self.late.setdefault(message.topic, []).append([faults["late"].places, message, target])
             return
         if "cut" in faults:
-            message = message.copy(payload=message.payload[:-1])
+            at = faults["cut"].byte % len(message.payload)
+            message = message.copy(payload=message.payload[:at] + message.payload[at + 1:])
         if "flip" in faults:
             message = message.copy(payload=flipped(message.payload, faults["flip"].byte))
         if "misroute" in faults:

@@ -25,6 +25,7 @@ from lib import wire  # noqa: E402  (tests/ is no package)
 
 PROTOCOL_ERROR, NOT_AUTHORIZED = 0x82, 0x87
 KEEP_ALIVE_SLACK = 1.5  # [MQTT-3.1.2-22]
+SETTLE_S = 20
 
 Connected = collections.namedtuple("Connected", "at client_id address version clean expiry keep_alive user password")
 Published = collections.namedtuple("Published", "at client_id topic size qos retain")
@@ -250,7 +251,8 @@ class Connection(asyncio.Protocol):
 class GoodBroker:
     """Everything that connections share. `with GoodBroker() as broker:` runs it; broker.port is where."""
 
-    def __init__(self, port=0, host="127.0.0.1"):
+    def __init__(self, port=0, host="127.0.0.1", receive_max=0):
+        self.receive_max = receive_max  # told to 5.0 clients unless 0; whether they keep to it is for the test to see
         self.host, self.port, self.loop, self.server = host, port, None, None
         self.connections, self.sessions, self.tree = set(), {}, Tree()
         self.retained, self.turns = {}, {}
@@ -272,6 +274,12 @@ class GoodBroker:
     def __exit__(self, *_):
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
+
+    def settle(self, left):
+        """Wait until only so many connections are left: what ended clients left in the buffers has then been read."""
+        deadline = time.monotonic() + SETTLE_S
+        while len(self.connections) > left and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def run(self, started):
         """Serve until the loop is stopped; call started() when there is a port."""
@@ -368,7 +376,8 @@ class GoodBroker:
             self.resume(session)
 
     def connack(self, connection, reason, present=False):
-        more = b"\0" if connection.version == 5 else b""
+        props = {"receive_max": self.receive_max} if self.receive_max else {}
+        more = wire.properties(props) if connection.version == 5 else b""
         connection.send(wire.packet(wire.CONNACK << 4, bytes([present, reason]) + more))
 
     def resume(self, session):

@@ -9,8 +9,8 @@ In text, as a program's argument: `KIND[,NAME=NUMBER...]`, for instance `lose,at
 
 What is counted depends on the kind:
 
-    messages        lose, repeat, late (places), misroute, cut, flip (byte), refuse, forbid, stall (ms), hang-up,
-                    hang-up-all, share-both
+    messages        lose, repeat, late (places), misroute, cut (byte), flip (byte), refuse, forbid, stall (ms),
+                    hang-up, hang-up-all, share-both
     acknowledgements, by message    ack-never, ack-twice, ack-swap, ack-wrong; the same with `comp-` for PUBCOMP
     CONNECTs        connect-refuse, connect-slow (ms), connect-silent
     SUBSCRIBEs      subscribe-refuse, subscribe-lower

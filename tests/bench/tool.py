@@ -72,9 +72,11 @@ class Tool:
         return Run(words, process.returncode, out, err, result, began)
 
     def load(self, broker, text, *more, cwd=None):
-        """A run against this broker, with its result."""
+        """A run against this broker, with its result. Afterwards the broker has read all that was sent."""
         scenario, _, rest = text.partition(" ")
+        others = len(broker.connections)
         run = self.run("%s -p %d --json --quiet %s" % (scenario, broker.port, rest), *more, cwd=cwd)
+        broker.settle(others)
         if broker.failure:
             raise Wrong("%s: the fake broker failed: %r" % (run, broker.failure))
         return run

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "broker/loop/io_backend.h"
 
@@ -138,6 +139,16 @@ static bool receive(struct sim_socket *s)
 
 /* ---- sends ---- */
 
+/* What is to be sent next and lies in one place. */
+static struct slice piece_of(const struct io_stream *stream)
+{
+    if (!(stream->flags & IO_VECTOR)) {
+        return slice_of(stream->send_ptr, stream->send_len);
+    }
+    const struct iovec *piece = stream->send_vector->msg_iov;
+    return slice_of(piece->iov_base, piece->iov_len);
+}
+
 /* Let the socket take what it has room for; a whole send goes to `done`. */
 static void flush(struct sim_door *d, struct io_stream *stream)
 {
@@ -148,12 +159,16 @@ static void flush(struct sim_door *d, struct io_stream *stream)
         list_append(&d->done, &stream->link);
         return;
     }
-    buf_put(&s->from_broker, slice_of(stream->send_ptr, len));
-    assert(!s->from_broker.failed);
-    stream->send_ptr += len;
-    stream->send_len -= len;
     if (s->room != SIM_NO_LIMIT) {
         s->room -= len;
+    }
+    while (len > 0) {
+        struct slice piece = piece_of(stream);
+        uint32_t n = len < piece.len ? len : (uint32_t)piece.len;
+        buf_put(&s->from_broker, slice_of(piece.ptr, n));
+        assert(!s->from_broker.failed);
+        io_stream_took(stream, n);
+        len -= n;
     }
     list_append(stream->send_len > 0 ? &d->waiting : &d->done, &stream->link);
 }

@@ -1,4 +1,5 @@
-/* io_end.h -- a stream that writes down what happens to it, and its peer, for io_test.c: the part without cases. */
+/* io_end.h -- a stream that writes down what happens to it, and its peer, for io_test.c and
+ * io_send_test.c: the part without cases. */
 #ifndef TERN_TESTS_UNIT_BROKER_LOOP_IO_END_H
 #define TERN_TESTS_UNIT_BROKER_LOOP_IO_END_H
 
@@ -10,8 +11,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define BIG (12u << 20) /* more than two sockets hold */
 
 enum moment { NEVER, ON_RECEIVED, ON_SENT, ON_ENDED };
 
@@ -90,7 +95,7 @@ static void on_closed(struct io_stream *s)
 
 static const struct io_stream_handler end_handler = {on_received, on_ended, on_sent, on_closed};
 
-static struct io *open_door(enum io_backend backend, unsigned buffers)
+static inline struct io *open_door(enum io_backend backend, unsigned buffers)
 {
     struct io_options options = {.backend = backend, .recv_buffer_count = buffers};
     struct io *io = NULL;
@@ -201,7 +206,7 @@ static void finish(struct end *e, int peer)
 }
 
 /* Write the orderly bytes from *at on until the socket is full or `limit` is reached. */
-static void pour(int fd, size_t *at, size_t limit)
+static inline void pour(int fd, size_t *at, size_t limit)
 {
     uint8_t chunk[8192];
 
@@ -217,5 +222,33 @@ static void pour(int fd, size_t *at, size_t limit)
         *at += (size_t)done;
     }
 }
+
+static void on_both(void (*run)(struct io *io), unsigned buffers)
+{
+    static const enum io_backend backends[] = {IO_URING, IO_EPOLL};
+
+    for (size_t i = 0; i < COUNT_OF(backends); i++) {
+        struct io_options options = {.backend = backends[i], .recv_buffer_count = buffers};
+        struct io *io;
+        backend_name = backends[i] == IO_URING ? "io_uring" : "epoll";
+        int rc = io_open(&options, &io);
+        if (backends[i] == IO_URING && (rc == -EPERM || rc == -ENOSYS)) {
+            printf(" (io_uring is forbidden here: epoll alone)");
+            continue;
+        }
+        CHECK_CASE(backend_name, rc == 0);
+        if (rc == 0) {
+            CHECK_CASE(backend_name, strcmp(io_name(io), backend_name) == 0);
+            run(io);
+            io_close(io);
+        }
+    }
+}
+
+#define ON_BOTH(name, buffers) \
+    static void test_##name(void) \
+    { \
+        on_both(case_##name, buffers); \
+    }
 
 #endif

@@ -1,12 +1,11 @@
-/* io_test.c -- the promises of io.h, each on io_uring and on epoll. The peer is a plain socket in the same thread. */
+/* io_test.c -- the promises of io.h, each on io_uring and on epoll; those about long sends are in io_send_test.c. The
+ * peer is a plain socket in the same thread. */
 #include "tests/unit/broker/loop/io_end.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-
-#define BIG (12u << 20) /* more than two sockets hold */
 
 static void case_echo(struct io *io)
 {
@@ -50,40 +49,6 @@ static void case_nothing_sent_before_submit(struct io *io)
     io_reap(io, 64);
     CHECK_CASE(backend_name, e.sent == 2 && read(peer, &byte, 1) == 1 && byte == 'y');
     finish(&e, peer);
-}
-
-static void case_slow_reader(struct io *io)
-{
-    for (int tcp = 0; tcp < 2; tcp++) {
-        struct end e;
-        int peer = pair(io, &e, tcp);
-        uint8_t *data = malloc(BIG), *chunk = malloc(65536);
-        size_t got = 0;
-        bool orderly = true;
-        for (size_t i = 0; i < BIG; i++) {
-            data[i] = (uint8_t)(i * 7 >> 3);
-        }
-        io_stream_recv_start(io, &e.s);
-        io_stream_send(io, &e.s, data, BIG);
-        for (int i = 0; i < 3; i++) {
-            turn(io);
-        }
-        CHECK_CASE(backend_name, e.sent == 0);
-        for (uint64_t end = now_ms() + 20000; got < BIG && now_ms() < end;) {
-            ssize_t n = read(peer, chunk, got < BIG / 4 ? 4096 : 65536);
-            if (n > 0) {
-                orderly = orderly && memcmp(chunk, data + got, (size_t)n) == 0;
-                got += (size_t)n;
-            }
-            io_submit_wait(io, n > 0, at_ns(now_ms() + 5));
-            io_reap(io, 64);
-        }
-        CHECK_CASE(backend_name, got == BIG && orderly);
-        until(io, &e.sent, 1);
-        finish(&e, peer);
-        free(data);
-        free(chunk);
-    }
 }
 
 /* Eight fast writers share the door's buffers, which are too few: nobody loses or waits for ever. */
@@ -221,27 +186,6 @@ static void case_close_inside_callbacks(struct io *io)
         CHECK_CASE(cases[i].name, cases[i].when != ON_RECEIVED || e.received == 1);
         close(peer);
     }
-}
-
-static void case_close_with_send_pending(struct io *io)
-{
-    uint8_t *data = calloc(1, BIG);
-
-    for (int submitted = 0; submitted < 3; submitted++) {
-        struct end e;
-        int peer = pair(io, &e, true);
-        io_stream_recv_start(io, &e.s);
-        io_stream_send(io, &e.s, data, BIG);
-        for (int i = 0; i < submitted; i++) {
-            io_submit_wait(io, true, 0);
-            if (i > 0) {
-                io_reap(io, 64);
-            }
-        }
-        finish(&e, peer);
-        CHECK_CASE(backend_name, e.sent == 0 && e.ended == 0);
-    }
-    free(data);
 }
 
 static void case_reset(struct io *io)
@@ -529,42 +473,12 @@ static void case_sleep_beside_stopped(struct io *io)
     finish(&e, -1);
 }
 
-static void on_both(void (*run)(struct io *io), unsigned buffers)
-{
-    static const enum io_backend backends[] = {IO_URING, IO_EPOLL};
-
-    for (size_t i = 0; i < COUNT_OF(backends); i++) {
-        struct io_options options = {.backend = backends[i], .recv_buffer_count = buffers};
-        struct io *io;
-        backend_name = backends[i] == IO_URING ? "io_uring" : "epoll";
-        int rc = io_open(&options, &io);
-        if (backends[i] == IO_URING && (rc == -EPERM || rc == -ENOSYS)) {
-            printf(" (io_uring is forbidden here: epoll alone)");
-            continue;
-        }
-        CHECK_CASE(backend_name, rc == 0);
-        if (rc == 0) {
-            CHECK_CASE(backend_name, strcmp(io_name(io), backend_name) == 0);
-            run(io);
-            io_close(io);
-        }
-    }
-}
-
-#define ON_BOTH(name, buffers) \
-    static void test_##name(void) \
-    { \
-        on_both(case_##name, buffers); \
-    }
-
 ON_BOTH(echo, 0)
 ON_BOTH(nothing_sent_before_submit, 0)
-ON_BOTH(slow_reader, 0)
 ON_BOTH(flood, 4)
 ON_BOTH(stop_start, 0)
 ON_BOTH(once, 0)
 ON_BOTH(close_inside_callbacks, 0)
-ON_BOTH(close_with_send_pending, 0)
 ON_BOTH(reset, 0)
 ON_BOTH(accept, 0)
 ON_BOTH(accept_without_descriptors, 0)
@@ -582,9 +496,8 @@ static void test_auto(void)
 }
 
 UNIT_MAIN("broker/loop/io", {"echo", test_echo}, {"nothing sent before submit", test_nothing_sent_before_submit},
-          {"slow reader", test_slow_reader}, {"flood", test_flood}, {"stop and start", test_stop_start},
-          {"once", test_once}, {"close inside callbacks", test_close_inside_callbacks},
-          {"close with a send pending", test_close_with_send_pending}, {"reset", test_reset}, {"accept", test_accept},
+          {"flood", test_flood}, {"stop and start", test_stop_start}, {"once", test_once},
+          {"close inside callbacks", test_close_inside_callbacks}, {"reset", test_reset}, {"accept", test_accept},
           {"accept without descriptors", test_accept_without_descriptors}, {"detach, io_close", test_detach},
           {"many", test_many}, {"sleep and wake", test_sleep},
           {"sleep beside a stopped stream", test_sleep_beside_stopped}, {"auto", test_auto})

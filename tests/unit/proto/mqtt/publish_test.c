@@ -106,6 +106,10 @@ static void test_delivery(void)
             mqtt_delivery_encode(&out, version, &deliveries[i].d);
             CHECK_CASE(deliveries[i].name, slice_eq(buf_slice(&out), want));
             CHECK_CASE(deliveries[i].name, mqtt_delivery_size(version, &deliveries[i].d) == want.len);
+            out.len = 0;
+            mqtt_delivery_encode_head(&out, version, &deliveries[i].d);
+            buf_put(&out, deliveries[i].d.payload);
+            CHECK_CASE(deliveries[i].name, slice_eq(buf_slice(&out), want));
             buf_deinit(&out);
             free((void *)want.ptr);
         }
