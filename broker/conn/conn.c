@@ -39,9 +39,10 @@ static struct conn_lists *lists_of(const struct conn *conn)
 /* Count output that goes to the door (n 1), and that has left it or is given up (n -1). */
 static void count_sending(const struct conn *conn, int64_t n)
 {
+    int64_t bytes = (int64_t)outbox_size(&conn->sending);
+
     metric_add(conn->shard->metrics, METRIC_OUTBOXES, n);
-    metric_add(conn->shard->metrics, METRIC_OUTBOX_BYTES,
-               n < 0 ? -(int64_t)conn->sending.len : (int64_t)conn->sending.len);
+    metric_add(conn->shard->metrics, METRIC_OUTBOX_BYTES, n < 0 ? -bytes : bytes);
 }
 
 static void conn_free(struct conn *conn)
@@ -56,11 +57,11 @@ static void conn_free(struct conn *conn)
     assert(!conn->session);
     timer_cancel(shard->timers, &conn->timer);
     buf_pool_put(&shard->spare, &conn->in);
-    buf_pool_put(&shard->spare, &conn->out);
-    if (conn->sending.len > 0) {
+    outbox_clear(&conn->out, &shard->spare);
+    if (outbox_size(&conn->sending) > 0) {
         count_sending(conn, -1);
     }
-    buf_pool_put(&shard->spare, &conn->sending);
+    outbox_clear(&conn->sending, &shard->spare);
     alias_in_free(conn->alias_in);
     alias_out_free(conn->alias_out);
     metric_add(shard->metrics, METRIC_SOCKETS, -1);
@@ -212,14 +213,14 @@ static void conn_sent(struct io_stream *stream)
 {
     struct conn *conn = CONTAINER_OF(stream, struct conn, stream);
 
-    metric_add(conn->shard->metrics, METRIC_BYTES_SENT, conn->sending.len);
+    metric_add(conn->shard->metrics, METRIC_BYTES_SENT, (int64_t)outbox_size(&conn->sending));
     count_sending(conn, -1);
-    buf_pool_put(&conn->shard->spare, &conn->sending);
-    if (conn->out.len > 0) {
+    outbox_clear(&conn->sending, &conn->shard->spare);
+    if (conn->out.bytes.len > 0) {
         mark_dirty(conn);
     }
     if (conn->state == CONN_FINISHING) {
-        if (conn->out.len == 0) {
+        if (conn->out.bytes.len == 0) {
             shutdown(stream->fd, SHUT_WR);
         }
         return;
@@ -304,7 +305,7 @@ int conn_new(struct shard *shard, const struct listener *listener, int fd, struc
 
 void conn_detach(struct conn *conn)
 {
-    assert(conn->state == CONN_GUEST && conn->out.len == 0 && conn->sending.len == 0);
+    assert(conn->state == CONN_GUEST && conn_out_bytes(conn) == 0);
     conn->processing = false;
     timer_cancel(conn->shard->timers, &conn->timer);
     list_remove(&conn->in_shard);
@@ -357,11 +358,19 @@ void conn_discard(struct conn *conn)
 
 struct buf *conn_out(struct conn *conn)
 {
-    if (!conn->out.ptr && !conn->out.failed) {
-        conn->out = buf_pool_get(&conn->shard->spare);
+    struct buf *bytes = &conn->out.bytes;
+
+    if (!bytes->ptr && !bytes->failed) {
+        *bytes = buf_pool_get(&conn->shard->spare);
     }
     mark_dirty(conn);
-    return &conn->out;
+    return bytes;
+}
+
+void conn_out_payload(struct conn *conn, struct message *m)
+{
+    assert(conn->out.bytes.len > 0 || conn->out.bytes.failed);
+    outbox_put_payload(&conn->out, m);
 }
 
 void conn_opened(struct conn *conn)
@@ -416,26 +425,38 @@ void conn_run_ready(struct list *ready)
     }
 }
 
+/* Hand the outbox to the door. */
+static void send_out(struct conn *conn)
+{
+    /* Nobody waits for `sent`. */
+    bool last = conn->state == CONN_OPEN && !conn->paused && !conn->session->replays && !session_waiting(conn->session);
+    struct io *io = conn->shard->io;
+    struct outbox *sending = &conn->sending;
+
+    *sending = conn->out;
+    conn->out = (struct outbox){0};
+    count_sending(conn, 1);
+    if (sending->refs) {
+        io_stream_send_vector(io, &conn->stream, outbox_vector(sending), (uint32_t)outbox_size(sending), last);
+    } else if (last) {
+        io_stream_send_last(io, &conn->stream, sending->bytes.ptr, sending->bytes.len);
+    } else {
+        io_stream_send(io, &conn->stream, sending->bytes.ptr, sending->bytes.len);
+    }
+}
+
 void conn_run_dirty(struct list *dirty)
 {
     struct list *at;
 
     while ((at = list_pop(dirty)) != NULL) {
         struct conn *conn = CONTAINER_OF(at, struct conn, in_dirty);
-        if (conn->out.failed) { /* memory was out: a packet is missing, the stream cannot go on */
+        if (conn->out.bytes.failed) { /* memory was out: a packet is missing, the stream cannot go on */
             handler->lost(conn, -ENOMEM);
             continue;
         }
-        if (conn->out.len == 0 || conn->state == CONN_CLOSED || io_stream_sending(&conn->stream)) {
-            continue;
-        }
-        conn->sending = conn->out;
-        conn->out = (struct buf){0};
-        count_sending(conn, 1);
-        if (conn->state == CONN_OPEN && !conn->paused && !conn->session->replays && !session_waiting(conn->session)) {
-            io_stream_send_last(conn->shard->io, &conn->stream, conn->sending.ptr, conn->sending.len);
-        } else { /* somebody waits for `sent` */
-            io_stream_send(conn->shard->io, &conn->stream, conn->sending.ptr, conn->sending.len);
+        if (conn->out.bytes.len > 0 && conn->state != CONN_CLOSED && !io_stream_sending(&conn->stream)) {
+            send_out(conn);
         }
     }
 }
@@ -446,13 +467,13 @@ void conn_finish(struct conn *conn)
         return;
     }
     conn->state = CONN_FINISHING;
-    if (conn->ended || (conn->out.failed)) {
+    if (conn->ended || conn->out.bytes.failed) {
         conn_drop(conn);
         return;
     }
-    if (conn->out.len == 0 && !io_stream_sending(&conn->stream)) {
+    if (conn->out.bytes.len == 0 && !io_stream_sending(&conn->stream)) {
         shutdown(conn->stream.fd, SHUT_WR);
-    } else if (conn->out.len > 0) {
+    } else if (conn->out.bytes.len > 0) {
         mark_dirty(conn);
     }
     io_stream_recv_start(conn->shard->io,

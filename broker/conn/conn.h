@@ -14,6 +14,7 @@
 
 #include "broker/loop/shard.h"
 #include "broker/session/alias.h"
+#include "broker/session/outbox.h"
 #include "proto/mqtt/frame.h"
 
 #include <netinet/in.h>
@@ -61,8 +62,8 @@ struct conn {
     const struct listener *listener; /* borrowed from the node */
     struct session *session;         /* attached; NULL while a guest or after goodbye */
     struct buf in;                   /* the beginning of a packet not yet whole */
-    struct buf out;                  /* to be sent */
-    struct buf sending;              /* with the door until `sent` */
+    struct outbox out;               /* to be sent */
+    struct outbox sending;           /* with the door until `sent` */
     struct alias_in *alias_in;       /* NULL until the client sets one */
     struct alias_out *alias_out;     /* NULL if the client wants none */
     uint64_t heard_ms;               /* when the last packet came */
@@ -113,11 +114,13 @@ void conn_discard(struct conn *conn);
 /* The outbox: append packets here, they leave at the end of the turn in one send. Never NULL. Nothing is sent when not
  * OPEN or GUEST. */
 struct buf *conn_out(struct conn *conn);
+/* End a packet, whose head has just been put into conn_out, with the payload of m, which is not copied. */
+void conn_out_payload(struct conn *conn, struct message *m);
 
 /* Bytes waiting for the socket. */
 static inline size_t conn_out_bytes(const struct conn *conn)
 {
-    return (size_t)conn->out.len + conn->sending.len;
+    return outbox_size(&conn->out) + outbox_size(&conn->sending);
 }
 
 /* Read continuously from now on: the CONNECT has been accepted. */

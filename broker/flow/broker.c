@@ -35,6 +35,7 @@ int broker_init(struct broker *b, struct node_tables *node, unsigned shard, unsi
     conn_lists_init(&b->conns);
     list_init(&b->holds);
     list_init(&b->receipts_all);
+    list_init(&b->receipts_spare);
     list_init(&b->congested);
     list_init(&b->claims);
     list_init(&b->claims_next);
@@ -91,6 +92,7 @@ void broker_release(struct broker *b)
 {
     replay_deinit(b);
     receipt_deinit(b);
+    parcel_deinit(b);
     subscribe_deinit(b);
 }
 
@@ -138,6 +140,9 @@ static void house_fire(struct timer *timer, uint64_t now_ms)
     set_gauge(b->shard->metrics, METRIC_RETAINED_BYTES, retained_bytes(b->retained));
     if (now_ms - b->trimmed_ms > TRIM_MS) {
         buf_pool_trim(&b->shard->spare, SPARE_BUFFERS);
+        message_pool_trim(SPARE_BUFFERS);
+        receipt_trim(b);
+        parcel_trim(b);
         b->trimmed_ms = now_ms;
     }
     timer_set(b->shard->timers, &b->house_timer, now_ms + HOUSE_MS);
@@ -245,6 +250,7 @@ static void broker_turn_end(struct shard *shard)
     conn_run_dirty(&b->conns.dirty);
     share_flush(b);
     report_settled(b);
+    parcel_post_all(b);
     if (!list_empty(&b->conns.ready) || !list_empty(&b->replays_ready) || !list_empty(&b->congested) ||
         !list_empty(&b->claims)) {
         shard->busy = true;
@@ -279,6 +285,7 @@ static void broker_stop(struct shard *shard)
         conn_discard_open(CONTAINER_OF(b->conns.all.next, struct conn, in_shard));
     }
     hold_run(b);
+    message_pool_trim(0); /* it is this thread's, which ends */
     route_table_asleep(b->node->routes, shard->index);
 }
 

@@ -29,6 +29,7 @@ struct node_tables {
 };
 
 struct receipt;
+struct parcel;
 
 /* Receipts that wait for another shard, in the order of the mails. */
 struct receipt_fifo {
@@ -56,9 +57,16 @@ struct broker {
     struct listener_door doors[CONFIG_LISTENERS_MAX];
     struct receipt_fifo receipts[SHARDS_MAX]; /* by shard that has to answer */
     struct list receipts_all;                 /* struct receipt.in_broker */
-    uint32_t settled[SHARDS_MAX];             /* by shard: mails with receipts handled since the last answer */
-    struct list holds;                        /* struct hold: acknowledgements that wait for a slow subscriber */
-    struct list congested;                    /* conns that wait for the mail, by in_ready */
+    struct list receipts_spare;               /* memory of answered ones, by in_broker */
+    uint32_t receipts_spare_count;
+    struct parcel *parcels[SHARDS_MAX]; /* owned; by shard: being filled, or NULL (parcel.c) */
+    uint16_t parcels_out[SHARDS_MAX];   /* by shard: on their way to it */
+    struct parcel *parcels_spare;       /* owned */
+    unsigned parcels_spare_count;
+    uint32_t settled[SHARDS_MAX];    /* by shard: mails with receipts handled since the last answer */
+    struct list holds;               /* struct hold: acknowledgements that wait for a slow subscriber */
+    uint64_t parked_bytes;           /* of messages among them that wait too */
+    struct list congested;           /* conns that wait for the mail, by in_ready */
     struct list claims, claims_next; /* conns that take over another's session in this turn, in the next; by in_ready */
     struct list jobs;                /* struct subscribe_job */
     struct list replays, replays_ready; /* struct replay: all; those that can go on */

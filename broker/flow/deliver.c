@@ -66,8 +66,10 @@ static bool too_large(const struct conn *conn, const struct mqtt_delivery *d)
            mqtt_delivery_size(conn->version, d) > conn->packet_bytes_max;
 }
 
-/* Put one PUBLISH into the outbox. Returns false if the client does not take packets of this size [MQTT-3.1.2-24]. */
-static bool send_publish(struct broker *b, struct conn *conn, struct mqtt_delivery *d, uint64_t topic_hash)
+/* Put one PUBLISH into the outbox; d has the payload of m, or m is NULL. Returns false if the client does not take
+ * packets of this size [MQTT-3.1.2-24]. */
+static bool send_publish(struct broker *b, struct conn *conn, struct mqtt_delivery *d, uint64_t topic_hash,
+                         struct message *m)
 {
     if (too_large(conn, d)) {
         broker_metric(b, METRIC_DROPPED_TOO_LARGE, 1);
@@ -81,7 +83,12 @@ static bool send_publish(struct broker *b, struct conn *conn, struct mqtt_delive
         }
         broker_metric(b, METRIC_FEATURE_TOPIC_ALIAS_OUT, d->topic_alias != 0);
     }
-    mqtt_delivery_encode(conn_out(conn), conn->version, d);
+    if (m && d->payload.len >= OUTBOX_SHARED_BYTES_MIN) {
+        mqtt_delivery_encode_head(conn_out(conn), conn->version, d);
+        conn_out_payload(conn, m);
+    } else {
+        mqtt_delivery_encode(conn_out(conn), conn->version, d);
+    }
     broker_metric(b, METRIC_PACKETS_SENT, 1);
     broker_metric(b, METRIC_PUBLISH_SENT, 1);
     broker_metric(b, METRIC_PUBLISH_BYTES_SENT, (int64_t)d->payload.len);
@@ -131,8 +138,7 @@ static bool send_shared_frame(struct broker *b, struct conn *conn, const struct 
     return true;
 }
 
-static int deliver_qos0(struct broker *b, struct session *session, const struct publication *pub,
-                        const struct delivery *how)
+static int deliver_qos0(struct broker *b, struct session *session, struct publication *pub, const struct delivery *how)
 {
     struct conn *conn = session->front;
 
@@ -144,14 +150,18 @@ static int deliver_qos0(struct broker *b, struct session *session, const struct 
         broker_metric(b, METRIC_DROPPED_OUTBOX_FULL, 1);
         return -EAGAIN;
     }
-    if (how->shared_frame && !how->retain && how->ids.len == 0 && !conn->alias_out && send_shared_frame(b, conn, pub)) {
+    bool large = pub->payload.len >= OUTBOX_SHARED_BYTES_MIN;
+    if (how->shared_frame && !large && !how->retain && how->ids.len == 0 && !conn->alias_out &&
+        send_shared_frame(b, conn, pub)) {
         return 0;
     }
     struct mqtt_delivery d;
     fill_delivery(&d, pub, b->shard->wall_ms);
     d.retain = how->retain;
     d.subscription_ids = how->ids;
-    return send_publish(b, conn, &d, pub->topic_hash) ? 0 : -EMSGSIZE;
+    /* For one receiver the first copy is the last; when memory is out for a message of many, each gets its own copy. */
+    struct message *m = large && how->shared_frame ? publication_message(pub) : pub->message;
+    return send_publish(b, conn, &d, pub->topic_hash, m) ? 0 : -EMSGSIZE;
 }
 
 static void count_queue(struct broker *b, const struct queue *q, int64_t count, uint64_t bytes_before)
@@ -238,7 +248,7 @@ static void send_entry(struct broker *b, struct conn *conn, struct queue_entry *
     if (e->extra) {
         d.subscription_ids = slice_of(e->extra->ids, e->extra->ids_len);
     }
-    if (!send_publish(b, conn, &d, pub.topic_hash)) { /* [MQTT-3.1.2-25] */
+    if (!send_publish(b, conn, &d, pub.topic_hash, e->message)) { /* [MQTT-3.1.2-25] */
         give_up(b, session, number);
         return;
     }

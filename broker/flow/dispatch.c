@@ -1,6 +1,7 @@
 #include "broker/flow/dispatch.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 #include "broker/flow/flow.h"
 #include "proto/base/log.h"
@@ -140,6 +141,12 @@ void dispatch_mail(struct shard *shard, const struct mail *mail)
     case MAIL_PUBLISH:
         publish_from_shard(b, mail);
         break;
+    case MAIL_PARCEL:
+        parcel_open(b, mail);
+        break;
+    case MAIL_PARCEL_BACK:
+        parcel_back(b, mail);
+        break;
     case MAIL_PUBLISH_DONE:
         receipt_shard_done(b, mail->from, mail->n);
         break;
@@ -192,6 +199,10 @@ void dispatch_discard(void *context, const struct mail *mail)
         break;
     case MAIL_PUBLISH:
         message_unref(mail->ptr);
+        break;
+    case MAIL_PARCEL:
+    case MAIL_PARCEL_BACK:
+        free(mail->ptr);
         break;
     case MAIL_ROUTE:
     case MAIL_ROUTE_DONE:

@@ -8,6 +8,8 @@
 enum mail_kind {
     MAIL_CONN,           /* [ptr conn] a connection moves to the home of its client id */
     MAIL_PUBLISH,        /* [ptr message, n publish flags, ptr2 receipt] deliver to the sessions here */
+    MAIL_PARCEL,         /* [ptr parcel] many small ones of QoS 0, to deliver to the sessions here */
+    MAIL_PARCEL_BACK,    /* [ptr parcel] read: to be filled again */
     MAIL_PUBLISH_DONE,   /* [n] that many mails with a receipt have been handled */
     MAIL_RECEIPT_HOLD,   /* [ptr receipt] the sender will settle it too, and is far behind */
     MAIL_RECEIPT_SLOW,   /* [ptr receipt] the sender, who will settle it, is far behind */

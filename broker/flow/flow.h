@@ -48,6 +48,8 @@ void receipt_settle(struct broker *b, struct receipt *receipt);
 void receipt_shard_done(struct broker *b, unsigned shard, uint32_t count);
 /* The publisher is gone: its receipts are answered to nobody. */
 void receipt_orphan(struct conn *conn);
+/* Free the memory that is kept for coming ones. */
+void receipt_trim(struct broker *b);
 void receipt_deinit(struct broker *b); /* all threads have ended */
 
 /* Where to answer for a message that a session has taken: a receipt of shard `from`, or NULL. */
@@ -122,9 +124,23 @@ bool publish_release(struct conn *conn, const struct mqtt_frame *frame); /* PUBR
  * Returns whether anybody matched. */
 bool publish_route(struct broker *b, struct publication *pub, struct receipt_open *open);
 void publish_from_shard(struct broker *b, const struct mail *mail);
+/* Deliver to the sessions here what another shard has routed here, without anybody waiting for it. */
+void publish_deliver(struct broker *b, struct publication *pub);
 /* A message of the broker itself. */
 void publish_internal(struct broker *b, struct slice topic, struct slice payload, bool retain);
 void publish_will(struct broker *b, struct will *will); /* takes it over; NULL is allowed */
+
+/* ---- parcel.c: small QoS 0 messages to another shard, many in one mail ---- */
+
+/* Put one on its way. Returns false if it is too large or there is no room: it is to be sent alone. */
+bool parcel_put(struct broker *b, unsigned shard, const struct publication *pub);
+/* What was put leaves now, before what is posted next; at the end of the turn it leaves anyway. */
+void parcel_post(struct broker *b, unsigned shard);
+void parcel_post_all(struct broker *b);
+void parcel_open(struct broker *b, const struct mail *mail);
+void parcel_back(struct broker *b, const struct mail *mail);
+void parcel_trim(struct broker *b);   /* free the memory that is kept for coming ones */
+void parcel_deinit(struct broker *b); /* all threads have ended */
 
 /* ---- ack.c: PUBACK, PUBREC, PUBCOMP ---- */
 bool ack_from_client(struct conn *conn, const struct mqtt_frame *frame);

@@ -14,7 +14,8 @@
 /* Parts of limits.max_queued_messages: above the one a receiver is far behind, below the other it has caught up. */
 #define HOLD_PART 4
 #define RELEASE_PART 8
-#define PARKED_MAX 65536u /* messages parked for one receiver; each is a publisher that has stopped */
+#define PARKED_MAX 262144u           /* messages parked for one receiver; some 32 of each publisher that has stopped */
+#define PARKED_BYTES_MAX (64u << 20) /* of all messages parked on a shard */
 
 struct hold {
     struct list in_broker;
@@ -49,6 +50,7 @@ static bool queue_full(const struct broker *b, const struct session *session, si
 bool hold_park_wanted(const struct broker *b, const struct session *session, size_t message_bytes)
 {
     return may_hold(b, session) && session->parked_count < PARKED_MAX &&
+           b->parked_bytes + message_bytes < PARKED_BYTES_MAX &&
            (session->parked_count > 0 || queue_full(b, session, message_bytes));
 }
 
@@ -59,7 +61,10 @@ static void put(struct broker *b, struct session *session, struct receipt_ref re
     hold->ref = ref;
     list_append(&b->holds, &hold->in_broker);
     session->hold_count++;
-    session->parked_count += hold->message != NULL;
+    if (hold->message) {
+        session->parked_count++;
+        b->parked_bytes += message_size(hold->message);
+    }
 }
 
 void hold_add(struct broker *b, struct session *session, struct receipt_ref ref)
@@ -110,6 +115,7 @@ static void let_go(struct broker *b, struct hold *hold)
         struct publication pub;
         struct delivery how = {.ids = slice_of(hold->ids, hold->ids_len), .qos = hold->qos, .retain = hold->retain};
         hold->holder->parked_count--;
+        b->parked_bytes -= message_size(hold->message);
         publication_of_message(&pub, hold->message);
         deliver_late(b, hold->holder, hold->ref, &pub, &how);
         message_unref(hold->message);

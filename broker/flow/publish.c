@@ -12,9 +12,14 @@
 /* The third scratch buffer of the broker; the first two are deliver.c's. */
 #define SCRATCH_PROPERTIES 2
 
+#define HELD_AT_ONCE 32u /* messages of one publisher that may wait for a slow subscriber */
+
+/* A publisher that is to wait for a slow subscriber is not read any more, but what has come already waits together:
+ * then it is acknowledged together too, and not message by message in as many writes. */
 static bool may_read_on(const struct conn *conn)
 {
-    return conn->state == CONN_OPEN && !conn->paused;
+    return conn->state == CONN_OPEN &&
+           (!conn->paused || (conn->paused == PAUSE_HOLD && conn->held_count < HELD_AT_ONCE));
 }
 
 /* ---- what a client may not do ---- */
@@ -209,6 +214,10 @@ static enum mqtt_reason retain_here(struct broker *b, struct publication *pub)
 static void mail_publication(struct broker *b, struct publication *pub, struct receipt_open *open, unsigned shard,
                              unsigned flags)
 {
+    if (!open && pub->qos == 0 && !(flags & PUBLISH_RETAIN) && parcel_put(b, shard, pub)) {
+        return;
+    }
+    parcel_post(b, shard); /* nothing overtakes what was published before */
     struct message *message = publication_message(pub);
     struct mail mail = {.kind = MAIL_PUBLISH, .n = flags};
 
@@ -317,6 +326,12 @@ static void hold_remote(struct broker *b, const struct local_fate *fate, struct 
         answer_reason(b, mail,
                       deliver(b, fate->slow, pub, &fate->how) == -ENOBUFS ? MQTT_QUOTA_EXCEEDED : MQTT_SUCCESS);
     }
+}
+
+void publish_deliver(struct broker *b, struct publication *pub)
+{
+    deliver_begin(b);
+    (void)route_local(b, pub, false);
 }
 
 void publish_from_shard(struct broker *b, const struct mail *mail)

@@ -6,6 +6,7 @@
 #include "broker/flow/flow.h"
 
 #define FIFO_START 64u
+#define SPARE_MAX 4096u /* receipts whose memory is kept */
 
 /* A refused message leaves no trace [MQTT-4.3.3-9]: when it comes again it is a new one. */
 static void forget_qos2(struct broker *b, struct conn *conn, uint8_t type, uint16_t packet_id)
@@ -44,14 +45,48 @@ static void acknowledge(struct broker *b, struct conn *conn, uint8_t type, uint1
     broker_metric(b, METRIC_PACKETS_SENT, 1);
 }
 
+/* Not yet filled in. NULL when memory is out. */
+static struct receipt *receipt_new(struct broker *b)
+{
+    struct list *spare = list_pop(&b->receipts_spare);
+
+    if (!spare) {
+        return malloc(sizeof(struct receipt));
+    }
+    b->receipts_spare_count--;
+    return CONTAINER_OF(spare, struct receipt, in_broker);
+}
+
+static void receipt_free(struct broker *b, struct receipt *r)
+{
+    list_remove(&r->in_broker);
+    if (b->receipts_spare_count == SPARE_MAX) {
+        free(r);
+        return;
+    }
+    list_append(&b->receipts_spare, &r->in_broker);
+    b->receipts_spare_count++;
+}
+
+void receipt_trim(struct broker *b)
+{
+    struct list *at;
+
+    while ((at = list_pop(&b->receipts_spare)) != NULL) {
+        free(CONTAINER_OF(at, struct receipt, in_broker));
+    }
+    b->receipts_spare_count = 0;
+}
+
 struct receipt *receipt_wait(struct broker *b, struct receipt_open *open)
 {
     if (!open->receipt) {
-        struct receipt *r = calloc(1, sizeof(*r));
+        struct receipt *r = receipt_new(b);
         if (!r) {
             open->failed = true;
             return NULL;
         }
+        *r = (struct receipt){0};
         r->conn = open->conn;
         r->packet_id = open->packet_id;
         r->type = open->type;
@@ -104,15 +139,10 @@ void receipt_deinit(struct broker *b)
     while ((at = list_pop(&b->receipts_all)) != NULL) {
         free(CONTAINER_OF(at, struct receipt, in_broker));
     }
+    receipt_trim(b);
     for (unsigned i = 0; i < SHARDS_MAX; i++) {
         free(b->receipts[i].ring);
     }
-}
-
-static void receipt_free(struct receipt *r)
-{
-    list_remove(&r->in_broker);
-    free(r);
 }
 
 struct receipt *receipt_wait_shard(struct broker *b, struct receipt_open *open, unsigned shard)
@@ -151,7 +181,7 @@ static void send_settled(struct broker *b, struct conn *conn)
         conn->receipt_count--;
         conn->puback_count -= r->type == MQTT_PUBACK;
         conn->held_count -= r->held;
-        receipt_free(r);
+        receipt_free(b, r);
     }
     if (conn->held_count == 0) {
         conn_resume(conn, PAUSE_HOLD);
@@ -193,7 +223,7 @@ void receipt_settle(struct broker *b, struct receipt *r)
         return;
     }
     if (!r->conn) {
-        receipt_free(r);
+        receipt_free(b, r);
         return;
     }
     send_settled(b, r->conn);
@@ -217,7 +247,7 @@ void receipt_orphan(struct conn *conn)
         struct receipt *r = CONTAINER_OF(at, struct receipt, in_conn);
         r->conn = NULL;
         if (r->waiting == 0) { /* it only stood in line */
-            receipt_free(r);
+            receipt_free(broker_of(conn), r);
         }
     }
     conn->receipt_count = conn->puback_count = conn->held_count = 0;

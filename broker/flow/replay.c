@@ -20,9 +20,9 @@
 #include "broker/flow/flow.h"
 #include "proto/mqtt/topic.h"
 
-#define PAGE_MESSAGES 32u
-#define PULL_STEPS 512u /* nodes visited in one go */
-#define PAGES_A_TURN 8u /* of one replay */
+#define PAGE_MESSAGES 256u /* a page costs two wakes when it comes from another shard */
+#define PULL_STEPS 512u    /* nodes visited in one go */
+#define PAGES_A_TURN 2u    /* of one replay: the first may be what was left of the last */
 
 enum replay_phase {
     REPLAY_BARRIER, /* READY from every home is awaited */
@@ -47,16 +47,15 @@ struct replay {
     uint8_t passes[SHARDS_MAX];     /* [h] is touched by shard h alone */
     uint64_t snapshots[SHARDS_MAX]; /* [h]: retained_sequence of shard h; the same */
     struct retained_cursor *cursor; /* touched by `home` while ASKED or CLOSING */
-    struct message *page[PAGE_MESSAGES];
-    unsigned page_count, page_at;
     uint64_t filter_hash;
     uint32_t filter_len;
-    uint8_t filter[];
+    unsigned page_max, page_count, page_at;
+    struct message *page[]; /* page_max of them; the filter's bytes follow */
 };
 
 static struct slice filter_of(const struct replay *r)
 {
-    return slice_of(r->filter, r->filter_len);
+    return slice_of(r->page + r->page_max, r->filter_len);
 }
 
 static void replay_free(struct replay *r)
@@ -98,13 +97,16 @@ static void answer_job(struct broker *b, struct replay *r)
 int replay_start(struct broker *b, struct session *session, struct slice filter,
                  const struct subscription_options *options, struct subscribe_job *job)
 {
-    struct replay *r = calloc(1, sizeof(*r) + filter.len);
+    bool exact = !mqtt_filter_has_wildcard(filter);
+    unsigned page_max = exact ? 1 : PAGE_MESSAGES;
+    struct replay *r = calloc(1, sizeof(*r) + page_max * sizeof(r->page[0]) + filter.len);
     if (!r) {
         return -ENOMEM;
     }
     list_init(&r->in_ready);
     list_append(&b->replays, &r->in_broker);
-    memcpy(r->filter, filter.ptr, filter.len);
+    r->page_max = page_max;
+    memcpy(r->page + page_max, filter.ptr, filter.len);
     r->filter_len = (uint32_t)filter.len;
     r->filter_hash = broker_hash(b, filter);
     r->session = session;
@@ -112,7 +114,7 @@ int replay_start(struct broker *b, struct session *session, struct slice filter,
     r->options = *options;
     r->asker = b->shard->index;
     r->shard_count = b->shard->count;
-    r->exact = !mqtt_filter_has_wildcard(filter);
+    r->exact = exact;
     r->home = r->exact ? broker_home(b, r->filter_hash) : 0;
     r->home_end = r->exact ? r->home + 1 : b->shard->count;
     r->next = session->replays;
@@ -173,7 +175,7 @@ static bool pull(struct broker *b, struct replay *r)
         r->done = true;
         return true;
     }
-    r->page_count = retained_cursor_next(r->cursor, now_ms, PULL_STEPS, r->page, PAGE_MESSAGES, &r->done);
+    r->page_count = retained_cursor_next(r->cursor, now_ms, PULL_STEPS, r->page, r->page_max, &r->done);
     if (r->done) {
         retained_cursor_close(r->cursor);
         r->cursor = NULL;

@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define SEND_BYTES_MAX 0x7ffff000u /* the kernel silently takes no more in one call */
+
 int io_open(const struct io_options *options, struct io **ret_io)
 {
     struct io_options o = *options;
@@ -160,31 +162,68 @@ bool io_stream_receiving(const struct io_stream *s)
     return s->flags & (IO_WANT | IO_ARMED);
 }
 
-static void send_queue(struct io *io, struct io_stream *s, const void *data, uint32_t len)
+/* Returns false if the stream is over: nothing is sent then. */
+static bool send_queue(struct io *io, struct io_stream *s, uint32_t len)
 {
     assert(s->fd >= 0);
     assert(len > 0);
     assert(!(s->flags & IO_SENDING));
     if (s->flags & (IO_BROKEN | IO_CLOSING)) {
         s->flags |= IO_SENDING;
-        return;
+        return false;
     }
-    s->flags |= IO_SENDING | IO_QUEUED;
-    s->send_ptr = data;
+    s->flags = (uint16_t)((s->flags & ~IO_VECTOR) | IO_SENDING | IO_QUEUED);
     s->send_len = len;
     list_remove(&s->link); /* from those to be armed again; it returns there when the send has been tried */
     list_append(&io->to_send, &s->link);
+    return true;
 }
 
 void io_stream_send(struct io *io, struct io_stream *s, const void *data, uint32_t len)
 {
-    send_queue(io, s, data, len);
+    io_stream_send_last(io, s, data, len);
     io->prompt = true;
 }
 
 void io_stream_send_last(struct io *io, struct io_stream *s, const void *data, uint32_t len)
 {
-    send_queue(io, s, data, len);
+    if (send_queue(io, s, len)) {
+        s->send_ptr = data;
+    }
+}
+
+void io_stream_send_vector(struct io *io, struct io_stream *s, struct msghdr *vector, uint32_t len, bool last)
+{
+    assert(vector->msg_iovlen > 0);
+    assert(len <= SEND_BYTES_MAX);
+    if (send_queue(io, s, len)) {
+        s->flags |= IO_VECTOR;
+        s->send_vector = vector;
+    }
+    io->prompt |= !last;
+}
+
+void io_stream_took(struct io_stream *s, uint32_t n)
+{
+    assert(n <= s->send_len);
+    s->send_len -= n;
+    if (!(s->flags & IO_VECTOR)) {
+        s->send_ptr += n;
+        return;
+    }
+    struct msghdr *vector = s->send_vector;
+    while (n > 0) {
+        struct iovec *piece = vector->msg_iov;
+        assert(vector->msg_iovlen > 0);
+        if (n < piece->iov_len) {
+            piece->iov_base = (uint8_t *)piece->iov_base + n;
+            piece->iov_len -= n;
+            return;
+        }
+        n -= (uint32_t)piece->iov_len;
+        vector->msg_iov++;
+        vector->msg_iovlen--;
+    }
 }
 
 bool io_stream_sending(const struct io_stream *s)

@@ -21,6 +21,7 @@ enum io_backend { IO_AUTO, IO_URING, IO_EPOLL };
 struct io; /* opaque; begins with a pointer to the backend's operations */
 struct io_stream;
 struct io_listener;
+struct msghdr;
 
 struct io_stream_handler {
     /* Bytes came. They are borrowed until the callback returns. A few calls may still follow io_stream_recv_stop. */
@@ -40,13 +41,16 @@ struct io_stream_handler {
 /* Public: fd and handler. The rest is the door's. Kept small: one exists for each connection. */
 struct io_stream {
     const struct io_stream_handler *handler;
-    struct list link;        /* in at most one of the door's lists: sends, to be armed again, closing */
-    const uint8_t *send_ptr; /* borrowed from the caller until sent or closed */
-    uint32_t send_len;       /* after a failed send: its errno */
-    int fd;                  /* -1 while not attached */
-    uint16_t flags;          /* the backend's */
-    uint16_t ops;            /* requests that the kernel still holds */
-    uint32_t events;         /* epoll: what is registered */
+    struct list link; /* in at most one of the door's lists: sends, to be armed again, closing */
+    union {           /* what is still to be sent; borrowed from the caller until sent or closed */
+        const uint8_t *send_ptr;
+        struct msghdr *send_vector;
+    };
+    uint32_t send_len; /* after a failed send: its errno */
+    int fd;            /* -1 while not attached */
+    uint16_t flags;    /* the backend's */
+    uint16_t ops;      /* requests that the kernel still holds */
+    uint32_t events;   /* epoll: what is registered */
 };
 
 struct io_listener_handler {
@@ -82,8 +86,8 @@ void io_close(struct io *io);
 /* "io_uring" or "epoll", for the log. */
 const char *io_name(const struct io *io);
 
-/* Take fd, a non-blocking stream socket, connected or being connected, under this door. Receives nothing yet. Sets all of *s but its
- * handler, which the caller has set. Returns 0 or a negative errno, fd then still the caller's. */
+/* Take fd, a non-blocking stream socket, connected or being connected, under this door. Receives nothing yet. Sets all
+ * of *s but its handler, which the caller has set. Returns 0 or a negative errno, fd then still the caller's. */
 int io_stream_attach(struct io *io, struct io_stream *s, int fd);
 
 /* Receive from now on, call after call. Idempotent. After a stop, a new start continues the stream without loss. */
@@ -105,6 +109,11 @@ void io_stream_send(struct io *io, struct io_stream *s, const void *data, uint32
  * call. After a plain io_stream_send the next io_submit_wait does not sleep, so that `sent` comes at once. Either way
  * it comes behind the turn's `received`: output belongs to the end of the turn. */
 void io_stream_send_last(struct io *io, struct io_stream *s, const void *data, uint32_t len);
+
+/* Send the pieces of vector (msg_iov, at least one, none of them empty; the other fields are 0), len bytes in all, one
+ * after the other. The vector, its pieces and their bytes are borrowed until `sent` or `closed`; the door takes off the
+ * vector what has been sent. last: as io_stream_send_last. Worth its price from pieces of some KiB on. */
+void io_stream_send_vector(struct io *io, struct io_stream *s, struct msghdr *vector, uint32_t len, bool last);
 bool io_stream_sending(const struct io_stream *s);
 
 /* Leave this door with the descriptor open, to be attached to another shard's. Only while nothing is armed or in flight

@@ -25,6 +25,7 @@ enum {
     IO_CANCELING = 1 << 10, /* ... and was asked to give it up */
     IO_OUT = 1 << 11,       /* epoll: waits for room in the socket */
     IO_FAILED = 1 << 12,    /* epoll: the send failed with send_len, to be reported */
+    IO_VECTOR = 1 << 13,    /* what is sent is send_vector, not send_ptr */
 };
 
 #define IO_RETRY_MS 100 /* pause of a listener that cannot accept */
@@ -71,6 +72,9 @@ void io_stream_got(struct io_stream *s, struct slice data); /* data.len > 0 */
 void io_stream_end(struct io_stream *s, int error);
 void io_stream_sent(struct io_stream *s);
 void io_stream_send_failed(struct io_stream *s, int error);
+
+/* The kernel has taken n more of the bytes to be sent. */
+void io_stream_took(struct io_stream *s, uint32_t n);
 
 /* The kernel holds nothing of a closing stream or listener any more. */
 void io_stream_over(struct io *io, struct io_stream *s);

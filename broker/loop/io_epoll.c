@@ -132,10 +132,10 @@ static void stream_flush(struct epoll_door *d, struct io_stream *s)
     ssize_t n;
 
     do {
-        n = send(s->fd, s->send_ptr, s->send_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        n = s->flags & IO_VECTOR ? sendmsg(s->fd, s->send_vector, MSG_DONTWAIT | MSG_NOSIGNAL)
+                                 : send(s->fd, s->send_ptr, s->send_len, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n > 0) {
-            s->send_ptr += n;
-            s->send_len -= (uint32_t)n;
+            io_stream_took(s, (uint32_t)n);
         }
     } while ((n > 0 && s->send_len > 0) || (n < 0 && errno == EINTR));
 

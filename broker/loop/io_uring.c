@@ -206,7 +206,11 @@ static bool send_prepare(struct uring *u, struct io_stream *s, int flags, enum k
     if (!sqe) {
         return false;
     }
-    io_uring_prep_send(sqe, s->fd, s->send_ptr, s->send_len, flags | MSG_WAITALL);
+    if (s->flags & IO_VECTOR) {
+        io_uring_prep_sendmsg(sqe, s->fd, s->send_vector, (unsigned)flags | MSG_WAITALL);
+    } else {
+        io_uring_prep_send(sqe, s->fd, s->send_ptr, s->send_len, flags | MSG_WAITALL);
+    }
     io_uring_tag(sqe, s, kind);
     if (kind == KIND_TRY) {
         sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
@@ -256,10 +260,7 @@ static void try_failed(struct uring *u, struct io_stream *s, int res)
         io_stream_send_failed(s, res);
         return;
     }
-    uint32_t taken = res > 0 ? (uint32_t)res : 0;
-    assert(taken <= s->send_len);
-    s->send_ptr += taken;
-    s->send_len -= taken;
+    io_stream_took(s, res > 0 ? (uint32_t)res : 0);
     if (s->send_len == 0) {
         io_stream_sent(s);
     } else if (!send_prepare(u, s, 0, KIND_SEND)) {
@@ -289,8 +290,7 @@ static void send_done(struct uring *u, struct io_stream *s, int res)
         io_stream_send_failed(s, res);
         return;
     }
-    s->send_ptr += res > 0 ? res : 0;
-    s->send_len -= res > 0 ? (uint32_t)res : 0;
+    io_stream_took(s, res > 0 ? (uint32_t)res : 0);
     s->flags |= IO_QUEUED;
     list_remove(&s->link);
     list_append(&u->io.to_send, &s->link);

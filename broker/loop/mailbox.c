@@ -20,6 +20,7 @@
 #define SHARDS_BITS 64 /* of the masks */
 #define OVER_KEPT 1024 /* mails */
 #define DRAIN_CHUNK 64 /* mails taken from one sender before the next has its turn */
+#define PREFETCH 3     /* mails ahead */
 #define SLOT(index) ((index) & (MAIL_RING_SLOTS - 1))
 
 _Static_assert((MAIL_RING_SLOTS & (MAIL_RING_SLOTS - 1)) == 0, "indexes wrap by mask");
@@ -237,6 +238,9 @@ static unsigned ring_drain(struct ring *r, unsigned budget, mail_handle *handle,
         count = budget;
     }
     for (unsigned i = 0; i < count; i++) {
+        if (i + PREFETCH < count) { /* written by another core: ask for it before it is needed */
+            __builtin_prefetch(r->slots[SLOT(r->head + PREFETCH)].ptr);
+        }
         handle(context, &r->slots[SLOT(r->head++)]);
     }
     if (count) {

@@ -44,6 +44,10 @@ static inline struct message *message_ref(struct message *m)
 
 void message_unref(struct message *m); /* NULL is allowed */
 
+/* Free all but `keep` of each size of the memory that this thread has kept of ended messages: when it has been idle,
+ * and before it ends. */
+void message_pool_trim(unsigned keep);
+
 static inline struct slice message_topic(const struct message *m)
 {
     return slice_of(m->bytes, m->topic_len);

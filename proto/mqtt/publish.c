@@ -135,7 +135,9 @@ static inline uint8_t *write_properties(uint8_t *at, const struct mqtt_delivery 
     return write_slice(at, d->properties);
 }
 
-void mqtt_delivery_encode(struct buf *out, enum mqtt_version version, const struct mqtt_delivery *d)
+/* Append the packet up to its payload, and that too if it is to be copied. */
+static inline void delivery_encode(struct buf *out, enum mqtt_version version, const struct mqtt_delivery *d,
+                                   bool with_payload)
 {
     struct delivery_shape shape = delivery_shape(version, d);
     assert(d->qos <= 2);
@@ -146,6 +148,9 @@ void mqtt_delivery_encode(struct buf *out, enum mqtt_version version, const stru
     assert(shape.remaining <= MQTT_REMAINING_LENGTH_MAX);
 
     size_t size = 1 + mqtt_varint_size((uint32_t)shape.remaining) + shape.remaining;
+    if (!with_payload) {
+        size -= d->payload.len;
+    }
     uint8_t *at = buf_extend(out, size);
     if (!at) {
         return;
@@ -161,6 +166,18 @@ void mqtt_delivery_encode(struct buf *out, enum mqtt_version version, const stru
     if (version == MQTT_V5) {
         at = write_properties(at, d, shape.properties);
     }
-    at = write_slice(at, d->payload);
+    if (with_payload) {
+        at = write_slice(at, d->payload);
+    }
     assert(at == end);
+}
+
+void mqtt_delivery_encode(struct buf *out, enum mqtt_version version, const struct mqtt_delivery *d)
+{
+    delivery_encode(out, version, d, true);
+}
+
+void mqtt_delivery_encode_head(struct buf *out, enum mqtt_version version, const struct mqtt_delivery *d)
+{
+    delivery_encode(out, version, d, false);
 }

@@ -39,4 +39,7 @@ size_t mqtt_delivery_size(enum mqtt_version version, const struct mqtt_delivery 
 /* Append the whole packet; allocates at most once. 3.x leaves all properties away. */
 void mqtt_delivery_encode(struct buf *out, enum mqtt_version version, const struct mqtt_delivery *d);
 
+/* The same without the payload, with which the packet ends: it is sent from where it lies. */
+void mqtt_delivery_encode_head(struct buf *out, enum mqtt_version version, const struct mqtt_delivery *d);
+
 #endif
