@@ -131,6 +131,15 @@ static int result_take(struct run *run)
     json_object_set_new(run->result, "group", json_string(run->all->cases->scenarios[run->scenario].name));
     json_object_set_new(run->result, "label", json_string(run->spawned.broker->name));
     json_object_set_new(run->result, "round", json_integer(run->round + 1));
+    if (path) { /* the page is to show what is compared, not what the scenario is usually judged by */
+        bool bytes = strstr(path, "_bytes") != NULL, times = strstr(path, "_us.") != NULL;
+        json_object_set_new(run->result, "figure",
+                            json_pack("{s:s, s:f, s:s, s:s}", "name", path, "value", run->figure, "unit",
+                                      bytes   ? "B"
+                                      : times ? "us"
+                                              : "",
+                                      "per", bytes ? "client" : ""));
+    }
     if (!run->clean) {
         tell_unclean(run);
     }

@@ -20,7 +20,7 @@
 #include "broker/flow/flow.h"
 #include "proto/mqtt/topic.h"
 
-#define PAGE_MESSAGES 256u /* a page costs two wakes when it comes from another shard */
+#define PAGE_MESSAGES 512u /* a page costs two wakes when it comes from another shard */
 #define PULL_STEPS 512u    /* nodes visited in one go */
 #define PAGES_A_TURN 2u    /* of one replay: the first may be what was left of the last */
 

@@ -39,9 +39,9 @@ struct shard {
     uint64_t now_ns;
     uint64_t wall_ms; /* wall clock, of this turn */
     const struct shard_handler *handler;
-    void *broker;  /* the handler's own: struct broker */
-    bool stopping; /* set by shard_stop: the thread ends after this turn */
-    bool busy;     /* set inside a turn by who has more to do at once: do not sleep */
+    void *broker;        /* the handler's own: struct broker */
+    bool stopping;       /* set by shard_stop: the thread ends after this turn */
+    bool busy;           /* set inside a turn by who has more to do at once: do not sleep */
     uint64_t wake_at_ns; /* the handler's own deadline, finer than a timer: no sleep goes beyond it. UINT64_MAX: none */
 };
 
