@@ -121,7 +121,7 @@ test-asan:
 # The thread sanitizer sees nothing in programs of one thread: only the rooms that share memory are run under it.
 TSAN_ROOMS := tests/unit/broker/loop tests/unit/broker/topic tests/unit/broker/base tests/unit/broker/flow
 test-tsan:
-	@$(MAKE) --no-print-directory BUILD=tsan UNIT_SRC='$(wildcard $(TSAN_ROOMS:%=%/*_test.c))' test-quick
+	@$(MAKE) --no-print-directory BUILD=tsan UNIT_SRC='$(wildcard $(TSAN_ROOMS:%=%/*_test.c) tests/unit/bench/sequence_test.c)' test-quick
 
 torture: $(B)/tern $(B)/failing_malloc.so
 	@$(PYTHON) tests/torture/run.py --tern $(B)/tern

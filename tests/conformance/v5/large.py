@@ -114,3 +114,20 @@ def test_outbox_bound_counts_large_payloads(env):
     check_equal(got[0], 0, "the first")
     if len(got) > 200:
         raise Failure("%d of 400 messages were kept for a client that does not read" % len(got))
+
+
+@covers("MQTT-4.3.1-1", "MQTT-4.6.0-6")
+@settings({"limits.max_outbox_bytes": "64MiB"})
+def test_small_and_large_ones_keep_their_order(env):
+    """Small messages of QoS 0 may travel together inside the broker, large ones alone; to subscribers everywhere, more at once
+    than fit on one way."""
+    sizes = (8, 900, 1100, 20, 3000, 60, 1024, 5)
+    subs = [env.client() for _ in range(6)]
+    for sub in subs:
+        sub.subscribe(env.topic("t"), qos=0)
+    pub = env.client()
+    count = 3000
+    pub.send(b"".join(publish(env.topic("t"), (b"%05d" % n).ljust(sizes[n % len(sizes)], b"."), 0) for n in range(count)))
+    for sub in subs:
+        got = [int(sub.receive(timeout=20).payload[:5]) for _ in range(count)]
+        check_equal(got, list(range(count)), "order")
