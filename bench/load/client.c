@@ -443,9 +443,9 @@ static void connect_encode(struct client *client, bool fresh)
     const struct options *o = client->pool->options;
     char id[TOPIC_BYTES_MAX];
     struct mqtt_connect connect = {
-        .version = o->version,
+        .version = (enum mqtt_version)o->version,
         .clean_start = fresh || o->clean,
-        .keep_alive_s = o->keep_alive_s,
+        .keep_alive_s = (uint16_t)o->keep_alive_s,
         .client_id = slice_of(id, plan_client_id(o, client->number, id)),
         .has_user_name = o->user_name != NULL,
         .has_password = o->password != NULL,

@@ -192,50 +192,72 @@ struct lists {
     char *hosts, *sources, *pids;
 };
 
-static bool take_numbers(struct options *o, int flag, char *value)
-{
-    uint32_t small;
-    double big;
+/* Flags that only fill in a field, and what may stand there. */
+enum field_kind { FIELD_TEXT, FIELD_WHOLE /* uint32_t */, FIELD_NUMBER /* double */ };
 
-    switch (flag) {
-    case 'p':
-    case 'k':
-        if (!argument_whole(flag_name(flag), value, flag == 'p', 65535, &small)) {
-            return false;
-        }
-        *(flag == 'p' ? &o->port : &o->keep_alive_s) = (uint16_t)small;
-        return true;
-    case 'V':
-        if (!argument_whole(flag_name(flag), value, 3, 5, &small)) {
-            return false;
-        }
-        o->version = (enum mqtt_version)small;
-        return true;
-    case 'q':
-        if (!argument_whole(flag_name(flag), value, 0, 2, &small)) {
-            return false;
-        }
-        o->qos = (uint8_t)small;
-        return true;
-    case 'L':
-        if (!argument_number(flag_name(flag), value, 0, 4e9, &big)) {
-            return false;
-        }
-        o->limit = (uint64_t)big;
-        return true;
-    case 'i':
-        if (!argument_number(flag_name(flag), value, 0, 1e6, &big)) {
-            return false;
-        }
-        o->connrate = big > 0 ? 1000 / big : 0;
-        return true;
-    default:
-        return argument_wrong("--%s cannot be taken", flag_name(flag));
+#define FIELD(flag, kind, name, least, most) \
+    { \
+        flag, kind, offsetof(struct options, name), least, most \
     }
+static const struct {
+    int flag;
+    enum field_kind kind;
+    size_t at;
+    double least, most;
+} fields[] = {
+    FIELD('u', FIELD_TEXT, user_name, 0, 0),
+    FIELD('P', FIELD_TEXT, password, 0, 0),
+    FIELD('t', FIELD_TEXT, topic, 0, 0),
+    FIELD(OPT_PREFIX, FIELD_TEXT, prefix, 0, 0),
+    FIELD(OPT_LABEL, FIELD_TEXT, label, 0, 0),
+    FIELD('p', FIELD_WHOLE, port, 1, 65535),
+    FIELD('k', FIELD_WHOLE, keep_alive_s, 0, 65535),
+    FIELD('V', FIELD_WHOLE, version, 3, 5),
+    FIELD('q', FIELD_WHOLE, qos, 0, 2),
+    FIELD('c', FIELD_WHOLE, count, 1, CLIENTS_MAX),
+    FIELD('b', FIELD_WHOLE, publishers, 1, CLIENTS_MAX),
+    FIELD(OPT_SUBSCRIPTIONS, FIELD_WHOLE, subscriptions, 1, STREAMS_MAX),
+    FIELD(OPT_TOPICS, FIELD_WHOLE, topics, 1, STREAMS_MAX),
+    FIELD('n', FIELD_WHOLE, start_number, 0, CLIENTS_MAX),
+    FIELD(OPT_SLOW, FIELD_WHOLE, members_slow, 0, CLIENTS_MAX),
+    FIELD(OPT_STORMS, FIELD_WHOLE, storms, 0, STORMS_MAX),
+    FIELD(OPT_BATCH, FIELD_WHOLE, batch, 1, BATCH_MAX),
+    FIELD('F', FIELD_WHOLE, inflight, 1, INFLIGHT_MAX),
+    FIELD(OPT_THREADS, FIELD_WHOLE, threads, 1, THREADS_MAX),
+    FIELD('x', FIELD_WHOLE, session_expiry_s, 0, UINT32_MAX),
+    FIELD('L', FIELD_WHOLE, limit, 0, UINT32_MAX),
+    FIELD('R', FIELD_NUMBER, connrate, 0, 1e6),
+    FIELD('r', FIELD_NUMBER, rate, 0.001, 1e9),
+    FIELD('I', FIELD_NUMBER, pub_interval_ms, 0.001, 1e9),
+    FIELD(OPT_RAMP, FIELD_NUMBER, ramp_s, 0, 86400),
+    FIELD(OPT_WARMUP, FIELD_NUMBER, warmup_s, 0, 86400),
+    FIELD('d', FIELD_NUMBER, duration_s, 0.05, 8640000),
+    FIELD(OPT_TIMEOUT, FIELD_NUMBER, timeout_s, 0.1, 86400),
+};
+
+static bool take_field(struct options *o, int flag, const char *value)
+{
+    for (size_t i = 0; i < COUNT_OF(fields); i++) {
+        void *at = (char *)o + fields[i].at;
+        if (fields[i].flag != flag) {
+            continue;
+        }
+        if (fields[i].kind == FIELD_TEXT) {
+            *(const char **)at = value;
+            return true;
+        }
+        if (fields[i].kind == FIELD_WHOLE) {
+            return argument_whole(flag_name(flag), value, (uint32_t)fields[i].least, (uint32_t)fields[i].most, at);
+        }
+        return argument_number(flag_name(flag), value, fields[i].least, fields[i].most, at);
+    }
+    return argument_wrong("--%s cannot be taken", flag_name(flag));
 }
 
 static bool take_flag(struct options *o, struct lists *lists, int flag, char *value)
 {
+    double interval_ms;
+
     switch (flag) {
     case 'h':
         lists->hosts = value;
@@ -246,21 +268,6 @@ static bool take_flag(struct options *o, struct lists *lists, int flag, char *va
     case OPT_PID:
         lists->pids = value;
         return true;
-    case 'u':
-        o->user_name = value;
-        return true;
-    case 'P':
-        o->password = value;
-        return true;
-    case 't':
-        o->topic = value;
-        return true;
-    case OPT_PREFIX:
-        o->prefix = value;
-        return true;
-    case OPT_LABEL:
-        o->label = value;
-        return true;
     case OPT_QUIET:
         o->quiet = true;
         return true;
@@ -268,52 +275,22 @@ static bool take_flag(struct options *o, struct lists *lists, int flag, char *va
         o->json = true;
         o->json_path = value;
         return true;
-    case 'c':
-        return argument_whole(flag_name(flag), value, 1, CLIENTS_MAX, &o->count);
-    case 'b':
-        return argument_whole(flag_name(flag), value, 1, CLIENTS_MAX, &o->publishers);
-    case OPT_SUBSCRIPTIONS:
-        return argument_whole(flag_name(flag), value, 1, STREAMS_MAX, &o->subscriptions);
-    case OPT_TOPICS:
-        return argument_whole(flag_name(flag), value, 1, STREAMS_MAX, &o->topics);
-    case 'n':
-        return argument_whole(flag_name(flag), value, 0, CLIENTS_MAX, &o->start_number);
-    case OPT_SLOW:
-        return argument_whole(flag_name(flag), value, 0, CLIENTS_MAX, &o->members_slow);
-    case OPT_STORMS:
-        return argument_whole(flag_name(flag), value, 0, 1000, &o->storms);
-    case OPT_BATCH:
-        return argument_whole(flag_name(flag), value, 1, BATCH_MAX, &o->batch);
-    case 'F':
-        return argument_whole(flag_name(flag), value, 1, INFLIGHT_MAX, &o->inflight);
-    case OPT_THREADS:
-        return argument_whole(flag_name(flag), value, 1, THREADS_MAX, &o->threads);
-    case 'x':
-        return argument_whole(flag_name(flag), value, 0, UINT32_MAX, &o->session_expiry_s);
     case 'C':
         return argument_bool(flag_name(flag), value, &o->clean);
-    case 'R':
-        return argument_number(flag_name(flag), value, 0, 1e6, &o->connrate);
-    case 'r':
-        return argument_number(flag_name(flag), value, 0.001, 1e9, &o->rate);
-    case 'I':
-        return argument_number(flag_name(flag), value, 0.001, 1e9, &o->pub_interval_ms);
-    case OPT_RAMP:
-        return argument_number(flag_name(flag), value, 0, 86400, &o->ramp_s);
-    case OPT_WARMUP:
-        return argument_number(flag_name(flag), value, 0, 86400, &o->warmup_s);
-    case 'd':
-        return argument_number(flag_name(flag), value, 0.05, 8640000, &o->duration_s);
-    case OPT_TIMEOUT:
-        return argument_number(flag_name(flag), value, 0.1, 86400, &o->timeout_s);
     case 's':
         return argument_size(o, value);
     case OPT_IO:
         return argument_io(o, value);
     case OPT_EXPECT:
         return take_expect(o, value);
+    case 'i':
+        if (!argument_number(flag_name(flag), value, 0, 1e6, &interval_ms)) {
+            return false;
+        }
+        o->connrate = interval_ms > 0 ? 1000 / interval_ms : 0;
+        return true;
     default:
-        return take_numbers(o, flag, value);
+        return take_field(o, flag, value);
     }
 }
 

@@ -21,6 +21,7 @@
 #define CLIENTS_MAX 1000000u
 #define STREAMS_MAX 10000000u
 #define BATCH_MAX 1024u
+#define STORMS_MAX 1000u
 #define INFLIGHT_MAX 32767u /* half of the packet identifiers */
 
 enum scenario {
@@ -57,8 +58,8 @@ struct options {
     uint32_t host_count;
     struct sockaddr_storage sources[SOURCES_MAX]; /* --ifaddr; clients go round them */
     uint32_t source_count;
-    uint16_t port;
-    enum mqtt_version version;
+    uint32_t port;
+    uint32_t version; /* enum mqtt_version */
     uint32_t count, publishers, subscriptions, topics, members_slow, storms;
     uint32_t start_number;
     double connrate, rate; /* a second; 0: as fast as it goes */
@@ -66,10 +67,10 @@ struct options {
     const char *topic, *prefix, *user_name, *password, *label;
     struct size_plan size;
     char size_text[32];
-    uint8_t qos;
+    uint32_t qos;
     uint32_t batch, inflight;
-    uint64_t limit; /* messages of each publisher; 0: none */
-    uint16_t keep_alive_s;
+    uint32_t limit; /* messages of each publisher; 0: none */
+    uint32_t keep_alive_s;
     bool clean;
     uint32_t session_expiry_s;
     uint32_t threads;

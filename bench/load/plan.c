@@ -168,7 +168,7 @@ static bool mix_add(struct plan *plan)
     out->publishers = out->streams = 1;
     out->receivers = part;
     out->qos = 1;
-    struct flow_plan *share = flow_add(plan, SPREAD_SHARED, "bench/mix/work/%i");
+    struct flow_plan *share = flow_add(plan, SPREAD_SHARED, "bench/mix/task/%i");
     share->publishers = share->streams = part;
     share->receivers = part > 4 ? part / 4 : 1;
     share->qos = 1;

@@ -241,7 +241,7 @@ static int script_retain(struct run *run)
 
 static int script_session(struct run *run)
 {
-    uint64_t messages = run->options.limit * run->plan.flows[0].streams;
+    uint64_t messages = (uint64_t)run->options.limit * run->plan.flows[0].streams;
     int rc = step_connect(run, "connect", ROLE_RECEIVERS, false);
 
     if (rc == 0) {
