@@ -123,6 +123,40 @@ def test_many_publishers_wait_for_one_subscriber(env):
             pub.expect(PUBACK, pid=n + 1, reason=0)
 
 
+def answers_until_refused(pubs):
+    """The PUBACKs that have come, by publisher, when the first of them says no: the others are held, or will be."""
+    answers, deadline = {}, time.monotonic() + 30
+    while not any(p.reason == 0x97 for p in answers.values()):
+        check(time.monotonic() < deadline, "nobody was refused")
+        for number, pub in enumerate(pubs):
+            try:
+                if number not in answers:
+                    answers[number] = pub.receive(timeout=0.02)
+            except Failure:
+                pass
+    return answers
+
+
+@covers("MQTT-4.5.0-1")
+@settings({"limits.max_queued_messages": 8, "limits.backpressure": "60s", "mqtt.max_packet_size": "2MiB"})
+def test_what_waits_for_a_subscriber_is_bounded(env):
+    """64 MiB of a shard may wait for room in queues; who comes then is told so at once, and what was taken arrives."""
+    sub, got = env.client(props={"receive_max": 1}), []
+    sub.subscribe(env.topic("+"), qos=1)
+    pubs = [env.client() for _ in range(90)]
+    for number, pub in enumerate(pubs):
+        pub.send(publish(env.topic("%d" % number), b"%d " % number + bytes(1 << 20), 1, pid=1))
+    answers = answers_until_refused(pubs)
+    for p in drain(sub, quiet=3):
+        got.append(int(p.payload.split(b" ", 1)[0]))
+    for number, pub in enumerate(pubs):
+        if number not in answers:
+            answers[number] = pub.expect(PUBACK, pid=1, timeout=20)
+    taken = sorted(n for n, p in answers.items() if p.reason == 0)
+    check_equal(sorted(got), taken, "what came, and what was acknowledged with success")
+    check(64 <= len(taken) < 90, "%d of 90 were taken" % len(taken))
+
+
 @covers("MQTT-4.5.0-1")
 @settings({"limits.max_queued_bytes": "64KiB", "limits.queue_overflow": "drop_new"})
 def test_queued_bytes(env):
