@@ -98,7 +98,7 @@ int replay_start(struct broker *b, struct session *session, struct slice filter,
                  const struct subscription_options *options, struct subscribe_job *job)
 {
     bool exact = !mqtt_filter_has_wildcard(filter);
-    unsigned page_max = exact ? 1 : PAGE_MESSAGES;
+    unsigned page_max = exact ? 2 : PAGE_MESSAGES; /* with room left the page tells that it was the last */
     struct replay *r = calloc(1, sizeof(*r) + page_max * sizeof(r->page[0]) + filter.len);
     if (!r) {
         return -ENOMEM;
