@@ -126,7 +126,14 @@ void result_print(const struct result *r, FILE *out)
             : o->version == MQTT_V31 ? "3.1"
                                      : "3.1.1",
             r->clients, o->threads, o->threads == 1 ? "" : "s", r->io);
-    if (r->seconds > 0) {
+    for (uint32_t i = 0; i < r->phase_count && o->scenario == SCENARIO_CONN; i++) {
+        const struct phase_result *phase = &r->phases[i];
+        if (phase->connections > 0) {
+            fprintf(out, "  %s: %" PRIu64 " connections in %.3f s (%.0f/s)\n", phase->name, phase->connections,
+                    phase->seconds, (double)phase->connections / phase->seconds);
+        }
+    }
+    if (r->seconds > 0 && o->scenario != SCENARIO_CONN) {
         fprintf(out, "  %.2f s: sent %" PRIu64 " (%.0f/s), received %" PRIu64 " (%.0f/s)\n", r->seconds, r->sent,
                 (double)r->sent / seconds, r->received, (double)r->received / seconds);
     }
