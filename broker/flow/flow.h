@@ -99,6 +99,12 @@ void publication_of_message(struct publication *pub, struct message *message);
 struct message *publication_message(struct publication *pub); /* borrowed; NULL when memory is out */
 void publication_end(struct publication *pub);
 
+/* message_size of the message that it is or would be. */
+static inline size_t publication_bytes(const struct publication *pub)
+{
+    return sizeof(struct message) + pub->topic.len + pub->properties.len + pub->payload.len;
+}
+
 /* How one session is to get it. */
 struct delivery {
     struct slice ids;  /* encoded subscription identifiers */

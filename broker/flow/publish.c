@@ -173,8 +173,7 @@ static struct local_fate route_local(struct broker *b, struct publication *pub, 
             continue;
         }
         fate.matched++;
-        if (may_wait && m->count == 1 && how.qos > 0 &&
-            hold_park_wanted(b, session, pub->payload.len + pub->topic.len)) {
+        if (may_wait && m->count == 1 && how.qos > 0 && hold_park_wanted(b, session, publication_bytes(pub))) {
             fate.slow = session;
             fate.parked = true;
             fate.how = how;

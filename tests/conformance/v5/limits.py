@@ -123,6 +123,29 @@ def test_many_publishers_wait_for_one_subscriber(env):
             pub.expect(PUBACK, pid=n + 1, reason=0)
 
 
+@covers("MQTT-4.5.0-1")
+@settings({"limits.max_queued_bytes": "64KiB", "limits.backpressure": "60s"})
+def test_many_publishers_wait_for_bytes(env):
+    """The same when the queue is full by its bytes, whatever is left of them: sixteen messages of these sizes just do not fit."""
+    for over in range(0, 60, 2):
+        sub, topic = env.client(props={"receive_max": 1}), env.topic("t")
+        sub.subscribe(topic, qos=1)
+        size = 4096 - len(topic) - over
+        pubs = [env.client() for _ in range(20)]
+        for number, pub in enumerate(pubs):
+            pub.send(publish(topic, (b"%02d" % number).ljust(size, b"."), 1, pid=1))
+        got = []
+        for _ in pubs:
+            p = sub.receive(timeout=10)
+            got.append(int(p.payload[:2]))
+            sub.acknowledge(p)
+        check_equal(sorted(got), list(range(len(pubs))), "what came, %d bytes each" % size)
+        for pub in pubs:
+            pub.expect(PUBACK, pid=1, reason=0)
+        for c in [sub] + pubs:
+            c.disconnect()
+
+
 def answers_until_refused(pubs):
     """The PUBACKs that have come, by publisher, when the first of them says no: the others are held, or will be."""
     answers, deadline = {}, time.monotonic() + 30
