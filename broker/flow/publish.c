@@ -173,11 +173,18 @@ static struct local_fate route_local(struct broker *b, struct publication *pub, 
             continue;
         }
         fate.matched++;
-        if (may_wait && m->count == 1 && how.qos > 0 && hold_park_wanted(b, session, publication_bytes(pub))) {
-            fate.slow = session;
-            fate.parked = true;
-            fate.how = how;
-            break;
+        if (may_wait && m->count == 1 && how.qos > 0) {
+            fate.parked = hold_park_wanted(b, session, publication_bytes(pub));
+            if (fate.parked) {
+                fate.slow = session;
+                fate.how = how;
+                break;
+            }
+            if (session->parked_count > 0) { /* it cannot wait, and must not overtake those that do */
+                broker_metric(b, METRIC_DROPPED_QUEUE_FULL, 1);
+                fate.full = true;
+                break;
+            }
         }
         int rc = deliver(b, session, pub, &how);
         fate.no_memory |= rc == -ENOMEM;
