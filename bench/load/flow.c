@@ -215,6 +215,7 @@ static void message_append(struct flow *f, struct publisher *p, uint64_t time_us
     p->next_stream = stream + flow->publishers < flow->streams ? stream + flow->publishers : stream % flow->publishers;
     p->sent++;
     f->counts->sent += !clearing;
+    f->counts->cleared += clearing;
     f->counts->due += flow->rate <= 0 && !clearing;
     f->counts->bytes_sent += delivery.payload.len;
 }

@@ -23,6 +23,7 @@
 /* What a worker has counted since it began. */
 struct counts {
     uint64_t sent, received, bytes_sent, bytes_received; /* PUBLISH packets; received: each message once */
+    uint64_t cleared;                                    /* empty messages that take retained ones away */
     uint64_t due;                                        /* messages that were to be sent so far */
     uint64_t acked;                                      /* QoS 1 and 2 messages: PUBACK or PUBCOMP */
     uint64_t wanted_acks, wanted_deliveries;             /* of what was sent */
@@ -85,6 +86,7 @@ struct publisher {
     uint64_t acks_given_up;
     struct flight *flights; /* owned; QoS 1 and 2: by number of the message */
     uint32_t flight_mask;
+    uint64_t cleared;       /* empty messages that take retained ones away */
     uint64_t due;           /* open loop: messages due so far */
     uint64_t held_until_us; /* open loop: the broker held back what was due before */
     bool held, ready;

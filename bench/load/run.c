@@ -35,7 +35,9 @@ static bool all_subscribed(const struct run *run)
 
 static bool all_acknowledged(const struct run *run)
 {
-    return run->now.counts.sent >= run->wanted && run->now.counts.acked >= run->now.counts.wanted_acks;
+    const struct counts *c = &run->now.counts;
+
+    return c->sent + c->cleared >= run->wanted && c->acked >= c->wanted_acks;
 }
 
 static bool all_settled(const struct run *run)
@@ -196,7 +198,7 @@ static int script_conn(struct run *run)
 /* Publish to the limit and wait for the acknowledgements. */
 static int step_store(struct run *run, const char *phase, uint64_t count)
 {
-    run->wanted = run->now.counts.sent + count;
+    run->wanted = run->now.counts.sent + run->now.counts.cleared + count;
     phase_begin(run, phase, "message");
     publishing_set(run, true);
     int rc = run_wait(run, all_acknowledged);
@@ -234,7 +236,7 @@ static int script_retain(struct run *run)
     }
     if (rc == 0) { /* leave the broker as it was */
         atomic_store(&run->bench.flows[0].clearing, true);
-        rc = step_store(run, "clear", 0);
+        rc = step_store(run, "clear", run->plan.flows[0].streams);
     }
     return rc;
 }

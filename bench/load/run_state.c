@@ -29,8 +29,6 @@ static void on_signal(int number)
     interrupted = 1;
 }
 
-static const char *const each_message = "message";
-
 /* --- looking ---------------------------------------------------------------------------------------------------------
  */
 
@@ -291,9 +289,9 @@ static uint64_t phase_count_of(const struct phase_result *phase)
     if (!phase->each) {
         return 0;
     }
-    return phase->each == each_message || strcmp(phase->each, each_message) == 0 ? phase->sent + phase->received
-           : strcmp(phase->each, "connection") == 0                              ? phase->connections
-                                                                                 : phase->subscriptions;
+    return strcmp(phase->each, "message") == 0      ? phase->sent + phase->received
+           : strcmp(phase->each, "connection") == 0 ? phase->connections
+                                                    : phase->subscriptions;
 }
 
 void phase_end(struct run *run)
@@ -331,7 +329,7 @@ void measure_begin(struct run *run, const char *name)
 {
     usage_look(run, false);
     run->own_cpu_ns = process_own_cpu_ns();
-    phase_begin(run, name, run->plan.flow_count > 0 ? each_message : NULL);
+    phase_begin(run, name, run->plan.flow_count > 0 ? "message" : NULL);
     run->result->figure_phase = run->plan.flow_count > 0 ? name : "connect";
     run->progress_total = run->options.duration_s;
     run->measuring = true;

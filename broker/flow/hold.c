@@ -1,7 +1,7 @@
 /* Back pressure. When a message has one receiver and that one is far behind, its publisher's acknowledgement waits
  * until the receiver has caught up, and nothing more is read from the publisher: it slows down to the pace of its
  * subscriber instead of overflowing the queue. What it may have on the way then, mqtt.receive_maximum, fits into the
- * rest of the queue. A thousand publishers may fill that rest with one message each: what they bring beyond it is
+ * rest of the queue. A thousand publishers may fill that rest with a few messages each: what they bring beyond it is
  * parked, message and acknowledgement, and enters the queue in its turn. Others are hardly touched: a message with
  * several receivers is never held, no hold lasts longer than limits.backpressure, and a receiver that let one run out
  * holds nobody until it acknowledges something again. */

@@ -196,6 +196,7 @@ def check_retain(tool):
     stored = [p for p in broker.published if p.size > 0]
     want(len({p.topic for p in stored}) == 30, "%s: %d topics", run, len({p.topic for p in stored}))
     want(all(p.retain for p in stored), "%s: not all were to be retained", run)
+    want(not broker.retained, "%s: %d retained messages were left behind", run, len(broker.retained))
     want(run.result["check"]["received"] == 4 * 30, "%s: received %d, not 120", run, run.result["check"]["received"])
 
 
