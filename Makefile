@@ -22,10 +22,11 @@ CFLAGS_tsan := -O1 -fsanitize=thread
 CFLAGS_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 CFLAGS := -std=gnu11 -g -I. -pthread -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \
 	-fno-omit-frame-pointer -fno-strict-aliasing -D_GNU_SOURCE $(CFLAGS_$(BUILD)) $(EXTRA_CFLAGS)
-LDLIBS := -luring -lyaml -lm
+LDLIBS := -luring -lyaml -ljansson -lssl -lcrypto -lcurl -largon2 -lm
 LDFLAGS := -pthread $(CFLAGS_$(BUILD)) $(if $(filter release clang,$(BUILD)),-pie -Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)
 
-CORE_SRC := $(filter-out broker/main.c,$(wildcard proto/*/*.c storage/*.c cluster/*.c broker/*.c broker/*/*.c))
+CTL_SRC := $(wildcard broker/cli/*.c)
+CORE_SRC := $(filter-out broker/main.c $(CTL_SRC),$(wildcard proto/*/*.c storage/*.c cluster/*.c broker/*.c broker/*/*.c))
 CORE_OBJ := $(CORE_SRC:%.c=$(B)/%.o)
 BENCH_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard bench/*/*.c))
 UNIT_SRC := $(wildcard tests/unit/*/*/*_test.c tests/unit/bench/*_test.c)
@@ -36,12 +37,12 @@ TESTLIB_OBJ := $(TESTLIB_SRC:%.c=$(B)/%.o)
 C_FILES := $(wildcard proto/*/*.[ch] storage/*.[ch] cluster/*.[ch] broker/*.[ch] broker/*/*.[ch] bench/*.[ch] bench/*/*.[ch] \
 	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/unit/bench/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
 
-all: $(B)/tern $(B)/tern-bench
+all: $(B)/tern $(B)/ternctl $(B)/tern-bench
 
 help:
 	@echo 'make run           set up what is missing, build, start Tern and show it at work; Ctrl-C ends it'
 	@echo 'make test          set up what is missing, build with gcc and clang, run every test'
-	@echo 'make               build build/release/tern and tern-bench    (BUILD=clang|asan|tsan for other builds)'
+	@echo 'make               build build/release/tern, ternctl, tern-bench    (BUILD=clang|asan|tsan for other builds)'
 	@echo 'make setup         install what building and testing need (apt; elsewhere it prints the list)'
 	@echo 'make test-quick    the unit tests'
 	@echo 'make test-asan     the unit tests with address and undefined-behaviour sanitizers'
@@ -68,17 +69,26 @@ $(B)/tern: $(B)/broker/main.o $(B)/tern.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 	@ln -sfn $(BUILD)/tern build/tern
 
+$(B)/ternctl: $(CTL_SRC:%.c=$(B)/%.o) $(B)/tern.a
+	$(SAY) '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@ln -sfn $(BUILD)/ternctl build/ternctl
+
 $(B)/bench.a: $(BENCH_OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
 $(B)/tern-bench: $(B)/bench/main.o $(B)/bench.a $(B)/tern.a
 	$(SAY) '  LINK  $@'
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -ljansson
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # Tests of the load tool need its rooms too; nobody else waits for them.
-$(filter $(B)/tests/unit/bench/%,$(UNIT)): UNIT_LIBS = $(B)/bench.a $(B)/tern.a -ljansson
+$(filter $(B)/tests/unit/bench/%,$(UNIT)): UNIT_LIBS = $(B)/bench.a $(B)/tern.a
 $(filter $(B)/tests/unit/bench/%,$(UNIT)): $(B)/bench.a
+# And those of the command line tool everything of it but its main().
+CTL_LIB := $(filter-out $(B)/broker/cli/ternctl.o,$(CTL_SRC:%.c=$(B)/%.o))
+$(filter $(B)/tests/unit/broker/cli/%,$(UNIT)): UNIT_LIBS = $(CTL_LIB) $(B)/tern.a
+$(filter $(B)/tests/unit/broker/cli/%,$(UNIT)): $(CTL_LIB)
 $(UNIT): $(B)/%: $(B)/%.o $(TESTLIB_OBJ) $(B)/tern.a
 	$(SAY) '  LINK  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(TESTLIB_OBJ) $(or $(UNIT_LIBS),$(B)/tern.a) $(LDLIBS) -lcunit
@@ -119,7 +129,7 @@ test-asan:
 	@$(MAKE) --no-print-directory BUILD=asan test-quick
 
 # The thread sanitizer sees nothing in programs of one thread: only the rooms that share memory are run under it.
-TSAN_ROOMS := tests/unit/broker/loop tests/unit/broker/topic tests/unit/broker/base tests/unit/broker/flow
+TSAN_ROOMS := tests/unit/broker/auth tests/unit/broker/loop tests/unit/broker/topic tests/unit/broker/base tests/unit/broker/flow
 test-tsan:
 	@$(MAKE) --no-print-directory BUILD=tsan UNIT_SRC='$(wildcard $(TSAN_ROOMS:%=%/*_test.c) tests/unit/bench/sequence_test.c)' test-quick
 
@@ -157,7 +167,7 @@ bench: $(B)/tern $(B)/tern-bench
 		--json build/bench.json --html build/bench.html $(BENCH_ARGS)
 	@echo 'The page with all plots: build/bench.html'
 
-install: $(B)/tern $(B)/tern-bench
+install: $(B)/tern $(B)/ternctl $(B)/tern-bench
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/tern
 	install -m 755 $^ $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 deploy/tern.example.yaml README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tern/

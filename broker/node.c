@@ -2,14 +2,11 @@
 
 #include <errno.h>
 #include <malloc.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,16 +14,19 @@
 #include "broker/base/version.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/flow.h"
+#include "broker/node_tls.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
 #define STOP_MS 2000u         /* for clients to read their DISCONNECT */
 #define SPARE_DESCRIPTORS 64u /* of one shard: rings, listeners, log */
 #define ROUTE_READERS SHARDS_MAX
+#define CERTIFICATES_WATCH_S 21600
 
 struct node {
     struct node_tables tables;
     struct config *config; /* owned: the one in force */
+    struct config *origin; /* owned: the one that it began with; the listeners are its */
     const struct node_sources *sources;
     struct mail_office *office;
     struct broker *brokers; /* owned; one a shard */
@@ -86,23 +86,6 @@ static int open_data(const char *path)
     return 0;
 }
 
-static bool is_loopback(const char *host)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *ai;
-    bool loopback;
-
-    if (getaddrinfo(host, NULL, &hints, &ai) != 0) {
-        return false;
-    }
-    if (ai->ai_family == AF_INET6) {
-        loopback = IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)ai->ai_addr)->sin6_addr);
-    } else {
-        loopback = ntohl(((struct sockaddr_in *)ai->ai_addr)->sin_addr.s_addr) >> 24 == 127;
-    }
-    freeaddrinfo(ai);
-    return loopback;
-}
-
 /* ---- building ---- */
 
 static void apply_limits(struct node *node, const struct config *config)
@@ -114,41 +97,54 @@ static void apply_limits(struct node *node, const struct config *config)
     t->session_quota.max = config->limits.max_sessions;
     ledger_limit(t->ledger, connections_granted(config, node->shard_count), config->limits.max_connections_per_address);
     for (unsigned i = 0; i < t->listener_count; i++) {
-        __atomic_store_n(&t->listeners[i].packet_bytes_max, config->mqtt.max_packet_size, __ATOMIC_RELAXED);
+        uint32_t own = t->listeners[i].config->max_packet_size;
+        __atomic_store_n(&t->listeners[i].packet_bytes_max, own ? own : config->mqtt.max_packet_size, __ATOMIC_RELAXED);
     }
+    ban_limits_set(t->auth->bans, &(struct ban_limits){
+                                      .failures = config->ban.auth_failures,
+                                      .window_ms = config->ban.window_ms,
+                                      .ban_ms = config->ban.time_ms,
+                                      .flaps = config->ban.flaps,
+                                      .flap_window_ms = config->ban.flap_window_ms,
+                                      .flap_ban_ms = config->ban.flap_time_ms,
+                                      .connections_per_second = config->limits.max_connection_rate_per_address,
+                                  });
 }
 
 static int open_listeners(struct node *node)
 {
     struct node_tables *t = &node->tables;
 
-    for (unsigned i = 0; i < node->config->listener_count; i++) {
-        const struct config_listener *c = &node->config->listeners[i];
+    for (unsigned i = 0; i < node->origin->listener_count; i++) {
         struct listener *l = &t->listeners[i];
-        *l = (struct listener){.address = c->address, .ledger = t->ledger};
-        l->allow_anonymous = c->allow_anonymous < 0 ? is_loopback(c->host) : c->allow_anonymous != 0;
-        int rc = listener_open(l, c->host, c->port, node->shard_count);
+        listener_init(l, &node->origin->listeners[i], t->ledger, t->auth->bans);
+        int rc = listener_open(l, node->shard_count);
         if (rc) {
-            log_event(LOG_ERROR, "listen_failed", {"address", LOG_STR(c->address)},
-                      {"error", LOG_STR(rc == -ENOENT ? "unknown host" : strerror(-rc))});
+            log_event(LOG_ERROR, "listen_failed", {"address", LOG_STR(l->address)},
+                      {"error", LOG_STR(rc == -ENOENT ? "unknown host, or no such folder" : strerror(-rc))});
             return rc;
         }
         t->listener_count++;
-        log_event(LOG_INFO, "listening", {"address", LOG_STR(c->address)}, {"port", LOG_INT(l->port)},
-                  {"anonymous", LOG_STR(l->allow_anonymous ? "yes" : "no")});
-        if (!l->allow_anonymous) {
-            log_event(
-                LOG_WARN, "nobody_may_connect", {"address", LOG_STR(c->address)},
-                {"hint",
-                 LOG_STR("not a loopback address, and there are no users yet: set allow_anonymous on the listener")});
-        }
+        log_event(LOG_INFO, "listening", {"address", LOG_STR(l->address)}, {"port", LOG_INT(l->port)},
+                  {"anonymous", LOG_STR(l->config->anonymous ? "yes" : "no")});
     }
-    return 0;
+    return node_tls_load(&node->tables) ? 0 : -EINVAL;
+}
+
+static void wake_shard(void *context, unsigned shard)
+{
+    struct node *node = context;
+    struct shard *s = node->shards[shard];
+
+    if (s) {
+        io_wake(s->io);
+    }
 }
 
 static int build_tables(struct node *node)
 {
     struct node_tables *t = &node->tables;
+    char error[1024];
     int rc;
 
     clock_random(&t->key, sizeof(t->key));
@@ -157,6 +153,11 @@ static int build_tables(struct node *node)
     atomic_init(&t->config, node->config);
     if ((rc = ledger_new(0, 0, &t->ledger)) != 0 || (rc = route_table_new(&t->key, ROUTE_READERS, &t->routes)) != 0 ||
         (rc = mail_office_new(node->shard_count, &node->office)) != 0) {
+        return rc;
+    }
+    rc = auth_new(node->config, node->shard_count, wake_shard, node, error, sizeof(error), &t->auth);
+    if (rc) {
+        log_event(LOG_ERROR, "auth_failed", {"error", LOG_STR(error)});
         return rc;
     }
     for (unsigned i = 0; i < ROUTE_READERS; i++) {
@@ -213,65 +214,88 @@ static void sleep_ms(long ms)
     nanosleep(&t, NULL);
 }
 
-/* Give the shards another configuration and free the old one when none of them looks at it any more. */
-static void swap_config(struct node *node, struct config *next)
+/* Wait until every shard looks at the present configuration and policy, and at nothing older. */
+static void wait_for_shards(struct node *node)
 {
-    struct config *old = node->config;
-
-    node->config = next;
-    apply_limits(node, next);
-    atomic_store_explicit(&node->tables.config, next, memory_order_release);
     wake_all(node);
     for (unsigned i = 0; i < node->launched; i++) {
-        while (atomic_load(&node->brokers[i].config_seen) != next) {
+        while (atomic_load(&node->brokers[i].config_seen) != node->config ||
+               atomic_load(&node->brokers[i].policy_seen) != atomic_load(&node->tables.auth->policy)) {
             sleep_ms(1);
         }
     }
-    config_free(old);
 }
 
-/* The listeners are open under their old addresses: keep those texts, whatever the file says now. */
-static void keep_listeners(struct config *next, struct config *now)
+/* Everything is read and right: put it in force, all at once, and free what was. */
+static void put_in_force(struct node *node, struct config *config, struct auth_policy *policy,
+                         struct tls_context **contexts)
 {
-    for (unsigned i = 0; i < CONFIG_LISTENERS_MAX; i++) {
-        struct config_listener swap = next->listeners[i];
-        next->listeners[i] = now->listeners[i];
-        now->listeners[i] = swap;
+    struct node_tables *t = &node->tables;
+    struct config *old = node->config;
+
+    for (unsigned i = 0; i < t->listener_count; i++) {
+        contexts[i] = atomic_exchange(&t->listeners[i].tls_context, contexts[i]);
     }
-    unsigned count = next->listener_count;
-    next->listener_count = now->listener_count;
-    now->listener_count = count;
+    tls_tickets_renew(true); /* who was let in by what has been revoked does not resume */
+    node->config = config;
+    apply_limits(node, config);
+    struct auth_policy *old_policy = auth_replace(t->auth, policy, config);
+    atomic_store_explicit(&t->config, config, memory_order_release);
+    wait_for_shards(node);
+    auth_policy_unref(old_policy);
+    for (unsigned i = 0; i < t->listener_count; i++) {
+        tls_context_unref(contexts[i]);
+    }
+    if (old != node->origin) {
+        config_free(old);
+    }
 }
 
+/* SIGHUP: configuration, certificates, password file, rules -- either all of it is taken, or nothing. */
 static void reload(struct node *node)
 {
     char error[1024], restart[1024];
+    struct tls_context *contexts[CONFIG_LISTENERS_MAX] = {0};
+    struct auth_policy *policy = NULL;
     struct config *next;
     enum config_action action;
 
     if (config_load(node->sources->argc, node->sources->argv, node->sources->envp, error, sizeof(error), &action,
                     &next) != 0) {
-        log_event(LOG_ERROR, "reload_failed", {"error", LOG_STR(error)},
-                  {"kept", LOG_STR("the configuration in force")});
+        log_event(LOG_ERROR, "reload_failed", {"error", LOG_STR(error)}, {"kept", LOG_STR("everything in force")});
         return;
     }
-    config_restart_needed(node->config, next, restart, sizeof(restart));
+    if (node_tls_read(&node->tables, contexts, error, sizeof(error)) != 0 ||
+        auth_policy_new(node->tables.auth, next, error, sizeof(error), &policy) != 0) {
+        log_event(LOG_ERROR, "reload_failed", {"error", LOG_STR(error)}, {"kept", LOG_STR("everything in force")});
+        for (unsigned i = 0; i < CONFIG_LISTENERS_MAX; i++) {
+            tls_context_unref(contexts[i]);
+        }
+        config_free(next);
+        return;
+    }
+    config_restart_needed(node->origin, next, restart, sizeof(restart));
     if (restart[0]) {
         log_event(LOG_WARN, "restart_needed", {"keys", LOG_STR(restart)});
     }
-    keep_listeners(next, node->config);
     log_setup(STDERR_FILENO, (enum log_level)next->log_level, (enum log_format)next->log_format);
-    swap_config(node, next);
+    put_in_force(node, next, policy, contexts);
+    node_tls_watch(&node->tables, node->shards[CONTROL_SHARD]->metrics);
     log_event(LOG_INFO, "reloaded");
 }
 
 static void run(struct node *node, const sigset_t *signals)
 {
+    const struct timespec watch = {.tv_sec = CERTIFICATES_WATCH_S};
     int signal = 0;
 
+    node_tls_watch(&node->tables, node->shards[CONTROL_SHARD]->metrics);
     while (signal != SIGTERM && signal != SIGINT) {
-        if (sigwait(signals, &signal) == 0 && signal == SIGHUP) {
+        signal = sigtimedwait(signals, NULL, &watch);
+        if (signal == SIGHUP) {
             reload(node);
+        } else if (signal < 0 && errno == EAGAIN) {
+            node_tls_watch(&node->tables, node->shards[CONTROL_SHARD]->metrics);
         }
     }
     log_event(LOG_INFO, "stopping", {"signal", LOG_STR(signal == SIGTERM ? "SIGTERM" : "SIGINT")});
@@ -284,6 +308,7 @@ static void stop(struct node *node)
     for (unsigned i = 0; i < node->launched; i++) {
         shard_join(node->shards[i]);
     }
+    auth_drain(node->tables.auth);
 }
 
 static void free_node(struct node *node)
@@ -308,11 +333,16 @@ static void free_node(struct node *node)
     mail_office_free(node->office);
     for (unsigned i = 0; i < t->listener_count; i++) {
         listener_close(&t->listeners[i]);
+        tls_context_unref(atomic_load(&t->listeners[i].tls_context));
     }
     if (t->routes) {
         route_table_free(t->routes);
     }
     ledger_free(t->ledger);
+    auth_free(t->auth);
+    if (node->origin != node->config) {
+        config_free(node->origin);
+    }
     config_free(node->config);
     free(node);
 }
@@ -327,7 +357,7 @@ int node_run(struct config *config, const struct node_sources *sources)
         config_free(config);
         return 1;
     }
-    node->config = config;
+    node->config = node->origin = config;
     node->sources = sources;
     node->shard_count = count_shards(config);
     log_setup(STDERR_FILENO, (enum log_level)config->log_level, (enum log_format)config->log_format);

@@ -12,7 +12,10 @@ libc6-dev|header stdio.h|the C library's headers
 make|command make|the build
 liburing-dev|header liburing.h|io_uring, the fast way to serve sockets
 libyaml-dev|header yaml.h|reading the configuration
-libjansson-dev|header jansson.h|the load tool's results are JSON
+libjansson-dev|header jansson.h|JSON: tokens, and the load tool's results
+libssl-dev|header openssl/ssl.h|TLS, hashes, signatures
+libcurl4-openssl-dev|header curl/curl.h|asking an HTTP service who may connect
+libargon2-dev|header argon2.h|password hashes
 mosquitto-clients|command mosquitto_pub|mosquitto_pub and mosquitto_sub, to show the broker at work
 ROWS
 }
@@ -31,6 +34,10 @@ libpaho-mqtt-dev|header MQTTClient.h|a real client: Paho for C
 mosquitto|command /usr/sbin/mosquitto|the broker to compare with; its service stays off
 nodejs|command node|runs a real client: MQTT.js
 npm|command npm|installs MQTT.js
+chromium|command chromium|a real browser for MQTT over WebSocket
+haproxy|command haproxy|a real load balancer for the PROXY protocol; its service stays off
+jose|command jose|makes the tokens that ours must accept
+openssl|command openssl|certificates and a TLS client to test with
 ROWS
 }
 

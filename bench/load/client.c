@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bench/load/tunnel.h"
 #include "proto/base/clock.h"
 #include "proto/mqtt/ack.h"
 #include "proto/mqtt/connect.h"
@@ -242,18 +243,19 @@ static size_t packets_serve(struct client *client, struct slice bytes, uint64_t 
 
 /* --- what the door tells ----------------------------------------------------------------------------------------- */
 
-static void on_received(struct io_stream *s, struct slice data)
+/* Bytes of packets. Returns false when the connection is over. */
+static bool take(void *context, struct slice data)
 {
-    struct client *client = client_of(s);
+    struct client *client = context;
     uint64_t time_us = now_us();
 
     if (client->closing) {
-        return;
+        return false;
     }
     if (client->in.len == 0) {
         data = slice_drop(data, packets_serve(client, data, time_us));
         if (data.len == 0 || client->closing) {
-            return;
+            return !client->closing;
         }
         if (!client->in.ptr) {
             client->in = buf_pool_get(&client->pool->shard->spare);
@@ -268,6 +270,26 @@ static void on_received(struct io_stream *s, struct slice data)
     } else if (client->in.len == 0) {
         buf_pool_put(&client->pool->shard->spare, &client->in);
     }
+    return !client->closing;
+}
+
+static void on_received(struct io_stream *s, struct slice data)
+{
+    struct client *client = client_of(s);
+
+    if (client->closing) {
+        return;
+    }
+    if (!client->tunnel) {
+        (void)take(client, data);
+        return;
+    }
+    const char *why = tunnel_feed(client->tunnel, data, &client->wire, take, client);
+    if (why) {
+        client_lose(client, why);
+    } else if (client->wire.len > 0 || client->out.len > 0) {
+        (void)client_output(client); /* the handshake has come on: what waits may go */
+    }
 }
 
 static void on_ended(struct io_stream *s, int error)
@@ -277,21 +299,47 @@ static void on_ended(struct io_stream *s, int error)
     client_lose(client, error == 0 ? "closed by the broker" : strerror(-error));
 }
 
+/* Put what is ready into `sending`. Returns false when memory is out or TLS has failed. */
+static bool sending_fill(struct client *client)
+{
+    struct buf sent = client->sending;
+
+    if (client->out.failed) {
+        return false;
+    }
+    if (!client->tunnel) {
+        client->sending = client->out;
+        client->out = sent;
+        client->out.len = 0;
+        return true;
+    }
+    if (client->out.len > 0 && tunnel_open(client->tunnel)) {
+        if (!tunnel_seal(client->tunnel, buf_slice(&client->out), &client->wire)) {
+            return false;
+        }
+        client->out.len = 0;
+    }
+    client->sending = client->wire;
+    client->wire = sent;
+    client->wire.len = 0;
+    return !client->sending.failed;
+}
+
 static void client_flush(struct client *client)
 {
     struct io *io = client->pool->shard->io;
 
-    if (client->closing || client->stream.fd < 0 || client->out.len == 0 || io_stream_sending(&client->stream)) {
+    if (client->closing || client->stream.fd < 0 || client->out.len + client->wire.len == 0 ||
+        io_stream_sending(&client->stream)) {
         return;
     }
-    if (client->out.failed) {
+    if (!sending_fill(client)) {
         client_lose(client, "out of memory");
         return;
     }
-    struct buf sent = client->sending;
-    client->sending = client->out;
-    client->out = sent;
-    client->out.len = 0;
+    if (client->sending.len == 0) { /* a handshake goes on */
+        return;
+    }
     if (client->eager) {
         client->eager = false;
         io_stream_send(io, &client->stream, client->sending.ptr, client->sending.len);
@@ -308,8 +356,11 @@ static void on_sent(struct io_stream *s)
         return;
     }
     buf_pool_put(&client->pool->shard->spare, &client->sending);
-    if (client->out.len > 0) {
+    if (client->wire.len > 0 || (client->out.len > 0 && (!client->tunnel || tunnel_open(client->tunnel)))) {
         (void)client_output(client); /* appended meanwhile: leaves at the end of this turn */
+        return;
+    }
+    if (client->out.len > 0) { /* it waits for a handshake */
         return;
     }
     buf_pool_put(&client->pool->shard->spare, &client->out);
@@ -380,6 +431,9 @@ void client_deinit(struct client *client)
     buf_pool_put(spare, &client->in);
     buf_pool_put(spare, &client->out);
     buf_pool_put(spare, &client->sending);
+    buf_pool_put(spare, &client->wire);
+    tunnel_free(client->tunnel);
+    client->tunnel = NULL;
 }
 
 static bool is_loopback(const struct sockaddr_storage *address)
@@ -474,9 +528,12 @@ int client_connect(struct client *client, uint64_t due_us, bool fresh)
     if (rc) {
         return rc;
     }
-    rc = io_stream_attach(shard->io, &client->stream, fd);
+    const struct options *o = client->pool->options;
+    rc = tunnel_new(o, &o->hosts[client->number % o->host_count], &client->wire, &client->tunnel);
+    rc = rc ? rc : io_stream_attach(shard->io, &client->stream, fd);
     if (rc) {
         close(fd);
+        client_deinit(client);
         return rc;
     }
     client->state = CLIENT_CONNECTING;

@@ -22,6 +22,7 @@
 enum client_state { CLIENT_IDLE, CLIENT_CONNECTING, CLIENT_UP, CLIENT_LEAVING, CLIENT_GONE };
 
 struct client_pool;
+struct tunnel;
 
 struct client {
     struct io_stream stream;
@@ -40,11 +41,13 @@ struct client {
     bool closing;
     uint16_t receive_max; /* of the broker, from CONNACK; 65535 unless told */
     uint16_t subscribe_id;
-    uint64_t since_us;  /* when the CONNECT was due, later when the last SUBSCRIBE was sent */
-    uint64_t pinged_ms; /* when this client last said something for the keep alive */
-    struct buf in;      /* a packet of which the end is missing */
-    struct buf out;     /* for the next write */
-    struct buf sending; /* with the kernel */
+    uint64_t since_us;     /* when the CONNECT was due, later when the last SUBSCRIBE was sent */
+    uint64_t pinged_ms;    /* when this client last said something for the keep alive */
+    struct tunnel *tunnel; /* TLS, WebSocket; NULL: plain TCP */
+    struct buf wire;       /* with a tunnel: what is to be sent as it is */
+    struct buf in;         /* a packet of which the end is missing */
+    struct buf out;        /* for the next write */
+    struct buf sending;    /* with the kernel */
 };
 
 /* What the worker wants to know. None of these may close a client. */

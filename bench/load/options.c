@@ -56,10 +56,14 @@ static const char help[] =
     "  %s\n\n"
     "where to\n"
     "  -h, --host LIST          HOST or HOST:PORT, several with commas: clients go round them (127.0.0.1)\n"
-    "  -p, --port N             port of hosts without one (1883)\n"
+    "  -p, --port N             port of hosts without one (1883, or as the transport says)\n"
     "  -V, --version 3|4|5      MQTT 3.1, 3.1.1 or 5.0 (4)\n"
     "      --ifaddr LIST        source addresses (to a loopback address: a thousand clients each from 127.0.1.1 on)\n"
     "  -u, --username NAME, -P, --password TEXT\n"
+    "  -S, --ssl                TLS (port 8883); the broker's certificate is looked at only with --cacertfile\n"
+    "      --cacertfile FILE, --certfile FILE, --keyfile FILE\n"
+    "      --ws                 MQTT over WebSocket (port 8083, with -S 8084)\n"
+    "      --path PATH          of the WebSocket (/mqtt)\n"
     "who\n"
     "  -c, --count N            clients, subscribers or pairs (%u)\n"
     "  -b, --publishers N       publishers where they are not as many as subscribers (%u)\n"
@@ -106,6 +110,11 @@ static const char help[] =
 
 enum {
     OPT_IFADDR = 256,
+    OPT_CA,
+    OPT_CERTIFICATE,
+    OPT_KEY,
+    OPT_WS,
+    OPT_PATH,
     OPT_SUBSCRIPTIONS,
     OPT_TOPICS,
     OPT_PREFIX,
@@ -130,6 +139,12 @@ static const struct option longs[] = {
     {"port", required_argument, NULL, 'p'},
     {"version", required_argument, NULL, 'V'},
     {"ifaddr", required_argument, NULL, OPT_IFADDR},
+    {"ssl", no_argument, NULL, 'S'},
+    {"cacertfile", required_argument, NULL, OPT_CA},
+    {"certfile", required_argument, NULL, OPT_CERTIFICATE},
+    {"keyfile", required_argument, NULL, OPT_KEY},
+    {"ws", no_argument, NULL, OPT_WS},
+    {"path", required_argument, NULL, OPT_PATH},
     {"username", required_argument, NULL, 'u'},
     {"password", required_argument, NULL, 'P'},
     {"count", required_argument, NULL, 'c'},
@@ -210,6 +225,10 @@ static const struct {
     FIELD('t', FIELD_TEXT, topic, 0, 0),
     FIELD(OPT_PREFIX, FIELD_TEXT, prefix, 0, 0),
     FIELD(OPT_LABEL, FIELD_TEXT, label, 0, 0),
+    FIELD(OPT_CA, FIELD_TEXT, ca, 0, 0),
+    FIELD(OPT_CERTIFICATE, FIELD_TEXT, certificate, 0, 0),
+    FIELD(OPT_KEY, FIELD_TEXT, key, 0, 0),
+    FIELD(OPT_PATH, FIELD_TEXT, path, 0, 0),
     FIELD('p', FIELD_WHOLE, port, 1, 65535),
     FIELD('k', FIELD_WHOLE, keep_alive_s, 0, 65535),
     FIELD('V', FIELD_WHOLE, version, 3, 5),
@@ -268,6 +287,12 @@ static bool take_flag(struct options *o, struct lists *lists, int flag, char *va
     case OPT_PID:
         lists->pids = value;
         return true;
+    case 'S':
+        o->tls = true;
+        return true;
+    case OPT_WS:
+        o->websocket = true;
+        return true;
     case OPT_QUIET:
         o->quiet = true;
         return true;
@@ -308,7 +333,7 @@ static void defaults(struct options *o, enum scenario scenario)
     snprintf(prefix, sizeof(prefix), "tb-%x", (unsigned)getpid());
     *o = (struct options){
         .scenario = scenario,
-        .port = 1883,
+        .path = "/mqtt",
         .version = MQTT_V311,
         .count = scenarios[scenario].count,
         .publishers = scenarios[scenario].publishers,
@@ -326,6 +351,26 @@ static void defaults(struct options *o, enum scenario scenario)
         .warmup_s = 0.3,
         .timeout_s = 5,
     };
+}
+
+/* The transport: its usual port, and its certificates. */
+static bool transport_ready(struct options *o)
+{
+    char error[512];
+
+    if (o->port == 0) {
+        o->port = o->websocket ? (o->tls ? 8084 : 8083) : o->tls ? 8883 : 1883;
+    }
+    if (!o->tls) {
+        return o->ca || o->certificate || o->key ? argument_wrong("certificates are for --ssl") : true;
+    }
+    if (!o->certificate != !o->key) {
+        return argument_wrong("--certfile and --keyfile belong together");
+    }
+    if (tls_client_context_new(o->ca, o->certificate, o->key, o->ca == NULL, error, sizeof(error), &o->tls_context)) {
+        return argument_wrong("%s", error);
+    }
+    return true;
 }
 
 /* What no single flag can know. */
@@ -422,7 +467,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
     command_keep(o, argc, argv);
     optind = 1;
     opterr = 0;
-    while ((flag = getopt_long(argc, argv, ":h:p:V:u:P:c:b:n:k:C:x:R:i:t:s:q:L:F:r:I:d:", longs, NULL)) != -1) {
+    while ((flag = getopt_long(argc, argv, ":Sh:p:V:u:P:c:b:n:k:C:x:R:i:t:s:q:L:F:r:I:d:", longs, NULL)) != -1) {
         if (flag == OPT_HELP) {
             printf(help, argv[0], scenarios[scenario].what, o->count, o->publishers, o->qos,
                    scenarios[scenario].inflight, o->batch);
@@ -444,7 +489,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
         argument_wrong("%s is no option (--help lists them)", argv[optind]);
         return 2;
     }
-    if (!argument_hosts(o, lists.hosts ? lists.hosts : local) ||
+    if (!transport_ready(o) || !argument_hosts(o, lists.hosts ? lists.hosts : local) ||
         (lists.sources && !argument_sources(o, lists.sources)) || (lists.pids && !argument_pids(o, lists.pids)) ||
         !consistent(o)) {
         return 2;

@@ -13,6 +13,7 @@
 #include "bench/load/expect.h"
 #include "bench/load/process.h"
 #include "broker/loop/io.h"
+#include "broker/transport/tls.h"
 #include "proto/mqtt/mqtt.h"
 
 #define HOSTS_MAX 64
@@ -58,8 +59,11 @@ struct options {
     uint32_t host_count;
     struct sockaddr_storage sources[SOURCES_MAX]; /* --ifaddr; clients go round them */
     uint32_t source_count;
-    uint32_t port;
-    uint32_t version; /* enum mqtt_version */
+    uint32_t port; /* 0 until it is known */
+    bool tls, websocket;
+    const char *ca, *certificate, *key, *path; /* path: of WebSocket */
+    struct tls_context *tls_context;           /* owned until the process ends */
+    uint32_t version;                          /* enum mqtt_version */
     uint32_t count, publishers, subscriptions, topics, members_slow, storms;
     uint32_t start_number;
     double connrate, rate; /* a second; 0: as fast as it goes */

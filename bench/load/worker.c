@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/transport/tls.h"
 #include "proto/base/clock.h"
 
 #define MAIL_CREDIT 1      /* a: flow, b: publisher, n: messages complete at the sender */
@@ -355,6 +356,7 @@ static void on_stop(struct shard *shard)
         timer_cancel(shard->timers, &w->clients[i].timer);
         client_deinit(&w->clients[i]);
     }
+    tls_thread_end();
 }
 
 const struct shard_handler worker_handler = {on_start, on_mail, on_turn_end, on_awake, on_awake, on_stop};

@@ -3,7 +3,6 @@
 
 #include "broker/base/config_schema.h"
 
-#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -25,7 +24,7 @@ static const struct flag {
     {"--config", "-c", "FILE", FLAG_FILE, NULL, CONFIG_RUN, "read this YAML file"},
     {"--set", NULL, "KEY=VALUE", FLAG_SET, NULL, CONFIG_RUN, "set one key, as in --set mqtt.max_packet_size=64KiB"},
     {"--listen", "-l", "ADDRESS", FLAG_KEY, "listeners", CONFIG_RUN,
-     "take clients at tcp://HOST:PORT instead of the file's listeners; may be repeated"},
+     "take clients there instead of at the file's listeners; may be repeated"},
     {"--data", "-d", "DIRECTORY", FLAG_KEY, "data", CONFIG_RUN, "keep what must survive there"},
     {"--log-level", NULL, "LEVEL", FLAG_KEY, "log.level", CONFIG_RUN, "error, warn, info or debug"},
     {"--test-config", "-t", NULL, FLAG_ACTION, NULL, CONFIG_TEST, "say whether the configuration is right, and end"},
@@ -58,11 +57,11 @@ static int loading_fail(struct loading *l, const char *source, const char *key, 
 /* Set the key of that name; source says in the error where the setting came from. */
 static int set_by_name(struct loading *l, const char *source, const char *name, const char *value)
 {
-    const struct config_key *key = config_key_find(name);
+    const struct config_key *key = config_key_find(&config_keys, name);
     char why[WHY_MAX];
 
     if (!key) {
-        config_unknown_key(name, why, sizeof(why));
+        config_unknown_key(&config_keys, name, why, sizeof(why));
         return loading_fail(l, source, name, why);
     }
     int rc = config_value_set(l->config, key, value, why, sizeof(why));
@@ -73,14 +72,9 @@ static int load_defaults(struct loading *l)
 {
     char host[HOST_NAME_MAX + 1] = "";
 
-    for (size_t i = 0; i < config_key_count; i++) {
-        if (config_keys[i].by_default) {
-            int rc = set_by_name(l, "default", config_keys[i].name, config_keys[i].by_default);
-            assert(rc != -EINVAL);
-            if (rc) {
-                return rc;
-            }
-        }
+    int rc = config_values_default(&config_keys, l->config);
+    if (rc) {
+        return rc;
     }
     if (gethostname(host, sizeof(host) - 1) != 0 || set_by_name(l, "default", "node.name", host) != 0) {
         return set_by_name(l, "default", "node.name", "tern"); /* a host whose name is not one still gets a node */
@@ -238,22 +232,15 @@ static int apply_set(struct loading *l, const char *value)
     return set_by_name(l, "--set", name, equals + 1);
 }
 
+/* The first --listen replaces what the other sources said, a further one adds. */
 static int apply_listen(struct loading *l, const char *value, bool first)
 {
-    struct config others;
     char why[WHY_MAX];
 
     if (first) {
-        return set_by_name(l, "--listen", "listeners", value);
+        config_listeners_clear(l->config);
     }
-    /* A further --listen adds. Its own list is parsed aside, since setting a list replaces the former one. */
-    memset(&others, 0, sizeof(others));
-    int rc = config_value_set(&others, config_key_find("listeners"), value, why, sizeof(why));
-    for (unsigned i = 0; rc == 0 && i < others.listener_count; i++) {
-        rc = config_listener_add(l->config, others.listeners[i].address, others.listeners[i].allow_anonymous, why,
-                                 sizeof(why));
-    }
-    config_listeners_clear(&others);
+    int rc = config_listeners_add(l->config, value, why, sizeof(why));
     return rc == -EINVAL ? loading_fail(l, "--listen", "listeners", why) : rc;
 }
 
@@ -307,6 +294,7 @@ int config_load(int argc, char *const argv[], char *const envp[], char *error, s
         rc = rc ? rc : load_environment(&l, envp);
         rc = rc ? rc : arguments_apply(a, &l, FLAG_SET);
         rc = rc ? rc : arguments_apply(a, &l, FLAG_KEY);
+        rc = rc ? rc : config_check(l.config, error, error_size);
     }
     if (rc) {
         if (rc == -ENOMEM) {
@@ -326,11 +314,7 @@ void config_free(struct config *config)
     if (!config) {
         return;
     }
-    for (size_t i = 0; i < config_key_count; i++) {
-        if (config_keys[i].type == CONFIG_STRING) {
-            free(*config_value_string(config, &config_keys[i]));
-        }
-    }
+    config_values_free(&config_keys, config);
     config_listeners_clear(config);
     free(config);
 }
@@ -345,8 +329,12 @@ void config_help(FILE *out)
                  flags[i].value ? flags[i].value : "");
         fprintf(out, "  %-26s %s\n", left, flags[i].help);
     }
-    fprintf(out,
-            "\nSettings come from the file, then the environment (TERN_LOG__LEVEL=debug sets log.level), then --set,\n"
-            "then the options above; later ones win. tern --print-config lists every key. SIGHUP reads all of it\n"
-            "anew, SIGTERM ends the broker.\n");
+    fprintf(
+        out,
+        "\nAn address is tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH or unix:///PATH;\n"
+        "?KEY=VALUE&KEY=VALUE behind it sets the listener's keys, as in "
+        "tls://[::]:8883?tls.certificate=a.pem&tls.key=b.pem\n"
+        "\nSettings come from the file, then the environment (TERN_LOG__LEVEL=debug sets log.level), then --set,\n"
+        "then the options above; later ones win. tern --print-config lists every key. SIGHUP reads all of it\n"
+        "anew, SIGTERM ends the broker.\n");
 }

@@ -11,11 +11,68 @@
 enum config_overflow { OVERFLOW_DROP_NEW, OVERFLOW_DROP_OLDEST };
 enum config_share { SHARE_LEAST_INFLIGHT, SHARE_ROUND_ROBIN, SHARE_STICKY, SHARE_HASH_TOPIC, SHARE_RANDOM };
 
+enum config_transport { TRANSPORT_TCP, TRANSPORT_TLS, TRANSPORT_WS, TRANSPORT_WSS, TRANSPORT_UNIX };
+enum config_client_certificate { CLIENT_CERTIFICATE_NONE, CLIENT_CERTIFICATE_OPTIONAL, CLIENT_CERTIFICATE_REQUIRED };
+enum config_name_from {
+    NAME_FROM_NONE,
+    NAME_FROM_CN,
+    NAME_FROM_DN,
+    NAME_FROM_SAN_DNS,
+    NAME_FROM_SAN_EMAIL,
+    NAME_FROM_SAN_URI
+};
+enum config_binding { BINDING_REFUSE, BINDING_REPLACE, BINDING_OFF };
+enum config_denied { DENIED_DROP, DENIED_CLOSE };
+enum config_token_in { TOKEN_IN_PASSWORD, TOKEN_IN_USERNAME };
+
+/* Ways of proving who one is, as bits. */
+enum config_method {
+    METHOD_CERTIFICATE = 1,
+    METHOD_PSK = 2,
+    METHOD_PASSWORD = 4,
+    METHOD_SCRAM = 8,
+    METHOD_JWT = 16,
+    METHOD_HTTP = 32,
+};
+enum config_version { VERSION_3_1 = 1, VERSION_3_1_1 = 2, VERSION_5_0 = 4 };
+
+/* All texts are owned and never NULL; lists are kept as one text with commas between. In brackets: the key in the
+ * listener's mapping, if it is not the field's name. */
 struct config_listener {
-    char *address;       /* owned: tcp://HOST:PORT as given */
-    char *host;          /* owned: numeric address or name, IPv6 without brackets */
-    unsigned port;       /* 0: any free one, told in the log */
-    int allow_anonymous; /* -1: only when the address is a loopback one; 0; 1 */
+    char *address;       /* as given: tcp://HOST:PORT, tls://, ws://, wss://, unix:///path */
+    int transport;       /* [] enum config_transport, from the address */
+    char *host;          /* [] numeric address or name, IPv6 without brackets; the path of a Unix socket */
+    unsigned port;       /* [] 0: any free one, told in the log */
+    char *name;          /* for rules, logs and metrics; "": the address */
+    int allow_anonymous; /* -1: only when the address is a loopback one (or a Unix socket) and nothing else lets anybody
+                            in; 0; 1 */
+    bool anonymous;      /* [] what allow_anonymous comes to; set by config_check */
+    char *authentication;     /* list of certificate, psk, password, scram, jwt, http; "": all that is configured */
+    unsigned methods;         /* [] enum config_method bits of it: what is configured and wanted; set by config_check */
+    char *versions;           /* list of 3.1, 3.1.1, 5.0; "": all */
+    unsigned version_bits;    /* [] enum config_version; set by config_check */
+    char *mount_point;        /* put in front of every topic of its clients; "": nothing */
+    uint32_t max_connections; /* 0 = no limit */
+    uint32_t max_packet_size; /* 0 = mqtt.max_packet_size */
+    uint32_t max_publish_rate;      /* PUBLISH packets a second of all its clients; 0 = no limit */
+    uint64_t max_publish_byte_rate; /* and bytes; 0 = no limit */
+    bool proxy_protocol;            /* a PROXY header comes first, from trusted_proxies alone */
+    char *trusted_proxies;          /* list of networks that are believed: PROXY headers, X-Forwarded-For */
+    uint32_t mode;                  /* of a Unix socket: 0660, octal */
+    struct {
+        char *path;    /* "/mqtt" */
+        char *origins; /* list; "": any */
+    } websocket;
+    struct {
+        char *certificate, *key, *ocsp_response; /* lists; the n-th belong together */
+        char *client_ca, *crl;
+        int client_certificate;             /* enum config_client_certificate */
+        int user_name_from, client_id_from; /* enum config_name_from: of the client certificate */
+        char *psk_file, *psk_hint;
+        int min_version;                       /* 0: 1.2, 1: 1.3 */
+        char *ciphers, *ciphersuites, *groups; /* OpenSSL's words; "": its defaults */
+        bool tickets;
+    } tls;
 };
 
 /* In brackets: the key, if it is not the field's own name under its section. 0 is "no limit" only where it says so. */
@@ -30,7 +87,7 @@ struct config {
     int log_level;  /* [log.level] error, warn, info, debug: enum log_level */
     int log_format; /* [log.format] text, json: enum log_format */
 
-    /* [listeners] a list of addresses or {address, allow_anonymous}; default: tcp://127.0.0.1:1883 */
+    /* [listeners] a list of addresses or mappings; default: tcp://127.0.0.1:1883 */
     struct config_listener listeners[CONFIG_LISTENERS_MAX];
     unsigned listener_count;
 
@@ -69,7 +126,56 @@ struct config {
         uint32_t max_user_property_bytes;     /* 64KiB in one packet, names and values */
         uint32_t max_publish_rate; /* 0 = no limit; PUBLISH packets a second from one client, then reading pauses */
         uint64_t backpressure_ms;  /* [limits.backpressure] 2s: an acknowledgement waits so long for a slow reader */
+        uint64_t max_publish_byte_rate;      /* 0 = no limit; bytes of PUBLISH packets a second from one client */
+        uint32_t max_user_publish_rate;      /* 0 = no limit; PUBLISH packets a second of all clients of one user */
+        uint64_t max_user_publish_byte_rate; /* 0 = no limit; and bytes */
+        uint32_t max_connection_rate_per_address; /* 0 = no limit; new connections a second from one address */
     } limits;
+
+    struct {
+        char *password_file;   /* "" = none */
+        char *acl_file;        /* "" = none: everything is allowed to who is let in */
+        int client_id_binding; /* enum config_binding: refuse, replace, off */
+        int denied_publish;    /* enum config_denied, for 3.x clients: drop, close */
+        uint32_t workers;      /* 2; threads that hash passwords and check tokens, 1..64 */
+        uint32_t max_waiting;  /* 1000; questions that may wait for them, 1..1000000 */
+    } auth;
+
+    struct {
+        char *keys;               /* file: PEM or JWK Set; "" = none */
+        char *jwks_url;           /* "" = none */
+        uint64_t jwks_refresh_ms; /* [jwt.jwks_refresh] 5m; 10s..1d */
+        char *ca_file;            /* for the URL; "" = the system's */
+        char *algorithms;         /* list of HS256, RS256, ES256, EdDSA: all */
+        unsigned algorithm_bits;  /* [] enum jwt_algorithm; set by config_check */
+        char *issuer, *audience;  /* "" = any */
+        uint64_t leeway_s;        /* [jwt.leeway] 30s; 0..1h */
+        char *user_claim;         /* "sub" */
+        char *client_id_claim;    /* "" */
+        char *roles_claim;        /* "roles" */
+        char *rules_claim;        /* "acl" */
+        int token_in;             /* enum config_token_in: password, username */
+    } jwt;
+
+    struct {
+        char *connect_url;          /* "" = none: asked at each CONNECT */
+        char *rule_url;             /* "" = none: asked for what acl_file has no rule for */
+        uint64_t timeout_ms;        /* [http.timeout] 5s; 100ms..1m */
+        uint32_t max_requests;      /* 32 at one time; 1..1000 */
+        char *ca_file;              /* "" = the system's */
+        uint32_t breaker_failures;  /* 5; 0 = no breaker */
+        uint64_t breaker_pause_ms;  /* [http.breaker_pause] 10s */
+        uint64_t default_max_age_s; /* [http.default_max_age] 0; for answers without Cache-Control */
+    } http;
+
+    struct {
+        uint32_t auth_failures;  /* 0 = never; failed authentications of an address within ban.window that ban it */
+        uint64_t window_ms;      /* [ban.window] 1m */
+        uint64_t time_ms;        /* [ban.time] 5m */
+        uint32_t flaps;          /* 0 = never; connections of one client id within ban.flap_window that ban it */
+        uint64_t flap_window_ms; /* [ban.flap_window] 1m */
+        uint64_t flap_time_ms;   /* [ban.flap_time] 5m */
+    } ban;
 };
 
 /* What a command line asks for. */
@@ -81,6 +187,15 @@ enum config_action { CONFIG_RUN, CONFIG_TEST, CONFIG_PRINT, CONFIG_VERSION, CONF
 int config_load(int argc, char *const argv[], char *const envp[], char *error, size_t error_size,
                 enum config_action *ret_action, struct config **ret_config);
 void config_free(struct config *config);
+
+/* Derive what listeners and lists come to (methods, bits, anonymous), and see that the parts fit together; config_load
+ * ends with it. Again after listeners were exchanged. May ask the resolver for the addresses of named hosts. Returns 0,
+ * -ENOMEM, or -EINVAL with one sentence in error. */
+int config_check(struct config *config, char *error, size_t error_size);
+
+/* Walk a list kept as text: the next word without the space around it into *ret_word, *rest moved behind it. False at
+ * the end. */
+bool config_list_next(struct slice *rest, struct slice *ret_word);
 
 /* All keys with description, unit, limits and present value, as YAML that config_load accepts. */
 void config_print(const struct config *config, FILE *out);

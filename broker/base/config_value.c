@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define TRI_AUTO 0xFFFFFFFFu /* -1 in the int that is stored */
+
 struct unit {
     const char *name;
     uint64_t factor;
@@ -62,12 +64,9 @@ static const char *type_hint(enum config_type type)
     }
 }
 
-int config_bool_parse(const char *text)
+bool config_is_text(const struct config_key *key)
 {
-    if (strcmp(text, "true") == 0) {
-        return 1;
-    }
-    return strcmp(text, "false") == 0 ? 0 : -1;
+    return key->type == CONFIG_STRING || key->type == CONFIG_LIST || key->type == CONFIG_NETWORKS;
 }
 
 /* Digits, then a unit of the type. It may be left out where bytes are meant, and behind 0. */
@@ -98,13 +97,13 @@ static bool number_parse(const char *text, enum config_type type, uint64_t *ret_
     return false;
 }
 
-uint64_t config_value_number(const struct config *config, const struct config_key *key)
+uint64_t config_value_number(const void *base, const struct config_key *key)
 {
-    const char *at = (const char *)config + key->offset;
+    const char *at = (const char *)base + key->offset;
     uint64_t wide;
     uint32_t narrow;
 
-    assert(key->type != CONFIG_STRING && key->type != CONFIG_LISTENERS);
+    assert(!config_is_text(key) && key->type != CONFIG_LISTENERS);
     switch (key->size) {
     case sizeof(bool):
         return *(const bool *)at;
@@ -118,9 +117,9 @@ uint64_t config_value_number(const struct config *config, const struct config_ke
     }
 }
 
-static void number_store(struct config *config, const struct config_key *key, uint64_t number)
+static void number_store(void *base, const struct config_key *key, uint64_t number)
 {
-    char *at = (char *)config + key->offset;
+    char *at = (char *)base + key->offset;
     uint32_t narrow = (uint32_t)number;
 
     switch (key->size) {
@@ -137,19 +136,18 @@ static void number_store(struct config *config, const struct config_key *key, ui
     }
 }
 
-char **config_value_string(const struct config *config, const struct config_key *key)
+char **config_value_string(const void *base, const struct config_key *key)
 {
-    assert(key->type == CONFIG_STRING);
-    return (char **)((uintptr_t)config + key->offset);
+    assert(config_is_text(key));
+    return (char **)((uintptr_t)base + key->offset);
 }
 
-static int number_set(struct config *config, const struct config_key *key, const char *text, char *error,
-                      size_t error_size)
+static int number_set(void *base, const struct config_key *key, const char *text, char *error, size_t error_size)
 {
     uint64_t number;
 
     if (key->infinity && strcmp(text, "infinity") == 0) {
-        number_store(config, key, key->infinity);
+        number_store(base, key, key->infinity);
         return 0;
     }
     if (!number_parse(text, key->type, &number)) {
@@ -164,29 +162,70 @@ static int number_set(struct config *config, const struct config_key *key, const
         snprintf(error, error_size, "%s is not between %s and %s", text, min, max);
         return -EINVAL;
     }
-    number_store(config, key, number);
+    number_store(base, key, number);
     return 0;
 }
 
-static int enum_set(struct config *config, const struct config_key *key, const char *text, char *error,
-                    size_t error_size)
+static int truth_set(void *base, const struct config_key *key, const char *text, char *error, size_t error_size)
+{
+    if (strcmp(text, "true") == 0) {
+        number_store(base, key, 1);
+    } else if (strcmp(text, "false") == 0) {
+        number_store(base, key, 0);
+    } else if (key->type == CONFIG_TRI && strcmp(text, "auto") == 0) {
+        number_store(base, key, TRI_AUTO);
+    } else {
+        snprintf(error, error_size, "%s is not true or false%s", text, key->type == CONFIG_TRI ? ", nor auto" : "");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int octal_set(void *base, const struct config_key *key, const char *text, char *error, size_t error_size)
+{
+    uint64_t number = 0;
+    size_t i = 0;
+
+    for (; text[i] >= '0' && text[i] <= '7' && number <= key->max; i++) {
+        number = number * 8 + (uint64_t)(text[i] - '0');
+    }
+    if (i == 0 || text[i] || number > key->max) {
+        snprintf(error, error_size, "%s is not a mode in octal (0000 to %04o; example: 0660)", text,
+                 (unsigned)key->max);
+        return -EINVAL;
+    }
+    number_store(base, key, number);
+    return 0;
+}
+
+int config_word_find(const char *const *names, struct slice word, char *error, size_t error_size)
 {
     char words[128] = "";
 
-    for (unsigned i = 0; key->names[i]; i++) {
-        if (strcmp(text, key->names[i]) == 0) {
-            number_store(config, key, i);
-            return 0;
+    for (int i = 0; names[i]; i++) {
+        if (slice_eq(word, slice_str(names[i]))) {
+            return i;
         }
         size_t len = strlen(words);
-        snprintf(words + len, sizeof(words) - len, "%s%s", i ? ", " : "", key->names[i]);
+        snprintf(words + len, sizeof(words) - len, "%s%s", i ? ", " : "", names[i]);
     }
-    snprintf(error, error_size, "%s is not one of %s", text, words);
+    snprintf(error, error_size, "%.*s is not one of %s", (int)word.len, (const char *)word.ptr, words);
     return -EINVAL;
 }
 
-/* Strings end up in packets, logs and --print-config: no control characters (C1 included), no non-characters. */
-static bool string_printable(const char *text)
+static int enum_set(void *base, const struct config_key *key, const char *text, char *error, size_t error_size)
+{
+    int i = config_word_find(key->names, slice_str(text), error, error_size);
+
+    if (i < 0) {
+        return i;
+    }
+    number_store(base, key, (uint64_t)i);
+    return 0;
+}
+
+/* C1 counts as control characters; non-characters do not pass either. */
+bool config_text_printable(const char *text)
 {
     if (!utf8_valid(slice_str(text))) {
         return false;
@@ -200,8 +239,7 @@ static bool string_printable(const char *text)
     return true;
 }
 
-static int string_set(struct config *config, const struct config_key *key, const char *text, char *error,
-                      size_t error_size)
+static int string_set(void *base, const struct config_key *key, const char *text, char *error, size_t error_size)
 {
     size_t len = strlen(text);
 
@@ -210,7 +248,7 @@ static int string_set(struct config *config, const struct config_key *key, const
                  (unsigned long long)key->max);
         return -EINVAL;
     }
-    if (!string_printable(text)) {
+    if (!config_text_printable(text)) {
         snprintf(error, error_size, "control characters and what is not UTF-8 are not allowed");
         return -EINVAL;
     }
@@ -218,63 +256,63 @@ static int string_set(struct config *config, const struct config_key *key, const
     if (!copy) {
         return -ENOMEM;
     }
-    char **value = config_value_string(config, key);
+    char **value = config_value_string(base, key);
     free(*value);
     *value = copy;
     return 0;
 }
 
-/* "tcp://a:1,tcp://[::1]:2?allow_anonymous=true": all or nothing. */
-static int listeners_set(struct config *config, const char *text, char *error, size_t error_size)
+int config_value_set(void *base, const struct config_key *key, const char *text, char *error, size_t error_size)
 {
-    static const char option[] = "?allow_anonymous=";
-    char *copy = strdup(text), *rest = copy, *part;
-    int rc = copy ? 0 : -ENOMEM;
-
-    config_listeners_clear(config);
-    while (rc == 0 && (part = strsep(&rest, ",")) != NULL) {
-        int anonymous = -1;
-        char *query = strchr(part, '?');
-
-        part += strspn(part, " ");
-        if (query) {
-            anonymous =
-                strncmp(query, option, sizeof(option) - 1) == 0 ? config_bool_parse(query + sizeof(option) - 1) : -1;
-            if (anonymous < 0) {
-                snprintf(error, error_size, "%s is not an option of a listener (allow_anonymous=true or false)", query);
-                rc = -EINVAL;
-                break;
-            }
-            *query = '\0';
-        }
-        rc = config_listener_add(config, part, anonymous, error, error_size);
-    }
-    free(copy);
-    return rc;
-}
-
-int config_value_set(struct config *config, const struct config_key *key, const char *text, char *error,
-                     size_t error_size)
-{
-    int truth;
-
     switch (key->type) {
     case CONFIG_BOOL:
-        truth = config_bool_parse(text);
-        if (truth < 0) {
-            snprintf(error, error_size, "%s is not true or false", text);
-            return -EINVAL;
-        }
-        number_store(config, key, (uint64_t)truth);
-        return 0;
+    case CONFIG_TRI:
+        return truth_set(base, key, text, error, error_size);
+    case CONFIG_OCTAL:
+        return octal_set(base, key, text, error, error_size);
     case CONFIG_ENUM:
-        return enum_set(config, key, text, error, error_size);
+        return enum_set(base, key, text, error, error_size);
     case CONFIG_STRING:
-        return string_set(config, key, text, error, error_size);
+        return string_set(base, key, text, error, error_size);
+    case CONFIG_LIST:
+    case CONFIG_NETWORKS:
+        return config_list_set(base, key, text, error, error_size);
     case CONFIG_LISTENERS:
-        return listeners_set(config, text, error, error_size);
+        config_listeners_clear(base);
+        return config_listeners_add(base, text, error, error_size);
     default:
-        return number_set(config, key, text, error, error_size);
+        return number_set(base, key, text, error, error_size);
+    }
+}
+
+int config_values_default(const struct config_table *table, void *base)
+{
+    char error[256];
+
+    for (size_t i = 0; i < table->count; i++) {
+        const struct config_key *key = &table->keys[i];
+        int rc = 0;
+        if (key->by_default) {
+            rc = config_value_set(base, key, key->by_default, error, sizeof(error));
+            assert(rc != -EINVAL);
+        } else {
+            char **value = config_value_string(base, key);
+            *value = strdup("");
+            rc = *value ? 0 : -ENOMEM;
+        }
+        if (rc) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+void config_values_free(const struct config_table *table, void *base)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        if (config_is_text(&table->keys[i])) {
+            free(*config_value_string(base, &table->keys[i]));
+        }
     }
 }
 
@@ -295,15 +333,22 @@ void config_number_format(const struct config_key *key, uint64_t value, char *ou
     snprintf(out, out_size, "%llu%s", (unsigned long long)(value / u->factor), u->name);
 }
 
-void config_value_format(const struct config *config, const struct config_key *key, char *out, size_t out_size)
+void config_value_format(const void *base, const struct config_key *key, char *out, size_t out_size)
 {
-    uint64_t number = config_value_number(config, key);
+    uint64_t number = config_value_number(base, key);
 
-    if (key->type == CONFIG_BOOL) {
-        snprintf(out, out_size, "%s", number ? "true" : "false");
-    } else if (key->type == CONFIG_ENUM) {
+    switch (key->type) {
+    case CONFIG_BOOL:
+    case CONFIG_TRI:
+        snprintf(out, out_size, "%s", number == TRI_AUTO ? "auto" : number ? "true" : "false");
+        break;
+    case CONFIG_OCTAL:
+        snprintf(out, out_size, "%04o", (unsigned)number);
+        break;
+    case CONFIG_ENUM:
         snprintf(out, out_size, "%s", key->names[number]);
-    } else {
+        break;
+    default:
         config_number_format(key, number, out, out_size);
     }
 }
@@ -314,22 +359,22 @@ static bool listeners_eq(const struct config *a, const struct config *b)
         return false;
     }
     for (unsigned i = 0; i < a->listener_count; i++) {
-        if (strcmp(a->listeners[i].address, b->listeners[i].address) != 0 ||
-            a->listeners[i].allow_anonymous != b->listeners[i].allow_anonymous) {
-            return false;
+        for (size_t k = 0; k < config_listener_keys.count; k++) {
+            if (!config_value_eq(&a->listeners[i], &b->listeners[i], &config_listener_keys.keys[k])) {
+                return false;
+            }
         }
     }
     return true;
 }
 
-bool config_value_eq(const struct config *a, const struct config *b, const struct config_key *key)
+bool config_value_eq(const void *a, const void *b, const struct config_key *key)
 {
-    switch (key->type) {
-    case CONFIG_LISTENERS:
+    if (key->type == CONFIG_LISTENERS) {
         return listeners_eq(a, b);
-    case CONFIG_STRING:
-        return strcmp(*config_value_string(a, key), *config_value_string(b, key)) == 0;
-    default:
-        return config_value_number(a, key) == config_value_number(b, key);
     }
+    if (config_is_text(key)) {
+        return strcmp(*config_value_string(a, key), *config_value_string(b, key)) == 0;
+    }
+    return config_value_number(a, key) == config_value_number(b, key);
 }

@@ -1,16 +1,28 @@
 /* config_yaml.c -- the configuration file, read event by event so that each mistake has its line.
  *
- * A file is one mapping; its values are scalars, the list of listeners, or sections: mappings one level deeper. Aliases
- * and further documents are refused, since whoever wrote one meant something that we would not do. */
+ * A file is one mapping; its values are scalars, lists of words, the list of listeners, or sections: mappings one level
+ * deeper. An entry of the listeners is such a mapping again, with keys of its own. Aliases and further documents are
+ * refused, since whoever wrote one meant something that we would not do. */
 #include "broker/base/config_schema.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <yaml.h>
 
-#define KEYS_MAX 128 /* more than the schema has; asserted */
+#include "proto/base/buf.h"
+
 #define WHY_MAX 512
+
+/* What a mapping is read into. */
+struct target {
+    const struct config_table *table;
+    void *base;
+    const char *prefix;                      /* of its keys in messages */
+    unsigned key_lines[CONFIG_KEYS_MAX];     /* where each key was set; 0: not yet */
+    unsigned section_lines[CONFIG_KEYS_MAX]; /* where each section began, by the index of its first key */
+};
 
 struct reader {
     struct config *config;
@@ -20,8 +32,6 @@ struct reader {
     yaml_parser_t parser;
     yaml_event_t event; /* the present one; valid while event_live */
     bool event_live;
-    unsigned key_lines[KEYS_MAX];     /* where each key was set; 0: not yet */
-    unsigned section_lines[KEYS_MAX]; /* where each section began, by the index of its first key */
 };
 
 static unsigned reader_line(const struct reader *r)
@@ -102,48 +112,50 @@ static int read_name(struct reader *r, const char *section, char *ret_name, size
     return 0;
 }
 
-/* {address: ..., allow_anonymous: ...}, from behind its start to its end. */
-static int read_listener_mapping(struct reader *r, unsigned line)
-{
-    char name[CONFIG_NAME_MAX], why[WHY_MAX], address[300] = "";
-    int anonymous = -1, rc;
+static int read_mapping(struct reader *r, struct target *t, const char *section);
 
-    while ((rc = reader_next(r)) == 0 && r->event.type != YAML_MAPPING_END_EVENT) {
-        rc = read_name(r, "", name, sizeof(name));
-        rc = rc ? rc : reader_next(r);
-        if (rc) {
-            return rc;
-        }
-        const char *text = r->event.type == YAML_SCALAR_EVENT && !is_null(r) ? scalar_text(r) : NULL;
-        if (!text) {
-            return reader_fail(r, reader_line(r), "listeners: %s needs a word", name);
-        }
-        if (strcmp(name, "address") == 0 && !*address) {
-            snprintf(address, sizeof(address), "%s", text);
-        } else if (strcmp(name, "allow_anonymous") == 0 && anonymous < 0) {
-            anonymous = config_bool_parse(text);
-            if (anonymous < 0) {
-                return reader_fail(r, reader_line(r), "listeners: allow_anonymous: %s is not true or false", text);
-            }
-        } else {
-            return reader_fail(r, reader_line(r), "listeners: %s is unknown or given twice (address, allow_anonymous)",
-                               name);
-        }
-    }
+/* {address: ..., name: ...}, from behind its start to its end. */
+static int read_listener_mapping(struct reader *r, struct config_listener *l)
+{
+    struct target t = {.table = &config_listener_keys, .base = l, .prefix = "listeners: "};
+    unsigned line = reader_line(r);
+    char why[WHY_MAX];
+
+    int rc = read_mapping(r, &t, "");
     if (rc) {
         return rc;
     }
-    if (!*address) {
+    if (!*l->address) {
         return reader_fail(r, line, "listeners: an entry lacks its address");
     }
-    rc = config_listener_add(r->config, address, anonymous, why, sizeof(why));
+    rc = config_listener_add(r->config, l, why, sizeof(why));
+    return rc == -EINVAL ? reader_fail(r, line, "listeners: %s", why) : rc;
+}
+
+static int read_listener(struct reader *r)
+{
+    unsigned line = reader_line(r);
+    struct config_listener l;
+    char why[WHY_MAX];
+
+    if (r->event.type == YAML_MAPPING_START_EVENT) {
+        int rc = config_listener_init(&l);
+        rc = rc ? rc : read_listener_mapping(r, &l);
+        if (rc) {
+            config_listener_deinit(&l);
+        }
+        return rc;
+    }
+    if (r->event.type != YAML_SCALAR_EVENT || !scalar_text(r)) {
+        return reader_fail(r, line, "listeners: an entry must be an address or a mapping");
+    }
+    int rc = config_listener_add_word(r->config, scalar_text(r), why, sizeof(why));
     return rc == -EINVAL ? reader_fail(r, line, "listeners: %s", why) : rc;
 }
 
 static int read_listeners(struct reader *r)
 {
     unsigned first = reader_line(r);
-    char why[WHY_MAX];
     int rc;
 
     if (r->event.type != YAML_SEQUENCE_START_EVENT) {
@@ -151,15 +163,7 @@ static int read_listeners(struct reader *r)
     }
     config_listeners_clear(r->config);
     while ((rc = reader_next(r)) == 0 && r->event.type != YAML_SEQUENCE_END_EVENT) {
-        unsigned line = reader_line(r);
-        if (r->event.type == YAML_MAPPING_START_EVENT) {
-            rc = read_listener_mapping(r, line);
-        } else if (r->event.type == YAML_SCALAR_EVENT && scalar_text(r)) {
-            rc = config_listener_add(r->config, scalar_text(r), -1, why, sizeof(why));
-            rc = rc == -EINVAL ? reader_fail(r, line, "listeners: %s", why) : rc;
-        } else {
-            rc = reader_fail(r, line, "listeners: an entry must be an address or a mapping");
-        }
+        rc = read_listener(r);
         if (rc) {
             return rc;
         }
@@ -170,57 +174,92 @@ static int read_listeners(struct reader *r)
     return rc;
 }
 
-/* The value of a known key; the present event is its first. */
-static int read_value(struct reader *r, const struct config_key *key)
+static int value_set(struct reader *r, struct target *t, const struct config_key *key, const char *text, unsigned line)
 {
-    size_t index = (size_t)(key - config_keys);
-    unsigned line = reader_line(r);
     char why[WHY_MAX];
 
-    if (r->key_lines[index]) {
-        return reader_fail(r, line, "%s: set a second time, first in line %u", key->name, r->key_lines[index]);
+    int rc = config_value_set(t->base, key, text, why, sizeof(why));
+    return rc == -EINVAL ? reader_fail(r, line, "%s%s: %s", t->prefix, key->name, why) : rc;
+}
+
+/* A sequence of words, from behind its start to its end, into out as one text. */
+static int read_words(struct reader *r, struct target *t, const struct config_key *key, struct buf *out)
+{
+    int rc;
+
+    while ((rc = reader_next(r)) == 0 && r->event.type != YAML_SEQUENCE_END_EVENT) {
+        const char *text = r->event.type == YAML_SCALAR_EVENT ? scalar_text(r) : NULL;
+        if (!text || !*text || strchr(text, ',')) {
+            return reader_fail(r, reader_line(r), "%s%s: an entry must be one word without a comma", t->prefix,
+                               key->name);
+        }
+        buf_put(out, out->len ? SLICE(", ") : slice_of(NULL, 0));
+        buf_put(out, slice_str(text));
     }
-    r->key_lines[index] = line;
+    buf_put(out, slice_of("", 1));
+    return rc == 0 && out->failed ? -ENOMEM : rc;
+}
+
+static int read_list(struct reader *r, struct target *t, const struct config_key *key)
+{
+    unsigned line = reader_line(r);
+    struct buf text = {0};
+
+    int rc = read_words(r, t, key, &text);
+    rc = rc ? rc : value_set(r, t, key, (const char *)text.ptr, line);
+    buf_deinit(&text);
+    return rc;
+}
+
+/* The value of a known key; the present event is its first. */
+static int read_value(struct reader *r, struct target *t, const struct config_key *key)
+{
+    unsigned line = reader_line(r), *set_before = &t->key_lines[key - t->table->keys];
+    bool list = key->type == CONFIG_LIST || key->type == CONFIG_NETWORKS;
+
+    if (*set_before) {
+        return reader_fail(r, line, "%s%s: set a second time, first in line %u", t->prefix, key->name, *set_before);
+    }
+    *set_before = line;
     if (is_null(r)) {
-        return reader_fail(r, line, "%s: has no value", key->name);
+        return reader_fail(r, line, "%s%s: has no value", t->prefix, key->name);
     }
     if (key->type == CONFIG_LISTENERS) {
         return read_listeners(r);
     }
-    if (r->event.type != YAML_SCALAR_EVENT || !scalar_text(r)) {
-        return reader_fail(r, line, "%s: must be a single value", key->name);
+    if (list && r->event.type == YAML_SEQUENCE_START_EVENT) {
+        return read_list(r, t, key);
     }
-    int rc = config_value_set(r->config, key, scalar_text(r), why, sizeof(why));
-    return rc == -EINVAL ? reader_fail(r, line, "%s: %s", key->name, why) : rc;
+    if (r->event.type != YAML_SCALAR_EVENT || !scalar_text(r)) {
+        return reader_fail(r, line, "%s%s: must be a %s", t->prefix, key->name,
+                           list ? "list of words" : "single value");
+    }
+    return value_set(r, t, key, scalar_text(r), line);
 }
 
-static int read_mapping(struct reader *r, const char *section);
-
-/* What follows the name of a section: its mapping, or nothing when all its keys are commented out. */
-static int read_section(struct reader *r, const char *name)
+/* What follows the name of a section: its mapping, or nothing when all its keys are commented out. first: its first
+ * key. */
+static int read_section(struct reader *r, struct target *t, const char *name, const struct config_key *first)
 {
-    unsigned line = reader_line(r);
-    size_t len = strlen(name), first = 0;
+    unsigned line = reader_line(r), *begun_before = &t->section_lines[first - t->table->keys];
 
-    while (strncmp(config_keys[first].name, name, len) != 0 || config_keys[first].name[len] != '.') {
-        first++;
+    if (*begun_before) {
+        return reader_fail(r, line, "%s%s: stands here a second time, first before line %u", t->prefix, name,
+                           *begun_before);
     }
-    if (r->section_lines[first]) {
-        return reader_fail(r, line, "%s: stands here a second time, first before line %u", name,
-                           r->section_lines[first]);
-    }
-    r->section_lines[first] = line;
+    *begun_before = line;
     if (is_null(r)) {
         return 0;
     }
     if (r->event.type != YAML_MAPPING_START_EVENT) {
-        return reader_fail(r, line, "%s: is a section of keys, not a value", name);
+        return reader_fail(r, line, "%s%s: is a section of keys, not a value", t->prefix, name);
     }
-    return read_mapping(r, name);
+    return read_mapping(r, t, name);
 }
 
-/* From behind the start of a mapping to its end. Calls itself once at most: there are no sections within sections. */
-static int read_mapping(struct reader *r, const char *section)
+/* From behind the start of a mapping to its end. There are no sections within sections, and no listeners within
+ * listeners: at most four of these are under way. */
+static int read_mapping(struct reader *r, struct target *t, const char *section)
 {
     char name[CONFIG_NAME_MAX], why[WHY_MAX];
     int rc;
@@ -231,15 +270,15 @@ static int read_mapping(struct reader *r, const char *section)
         if (rc) {
             return rc;
         }
-        const struct config_key *key = config_key_find(name);
-        bool is_section = !key && !*section && config_section_exists(name);
-        if (!key && !is_section) {
-            config_unknown_key(name, why, sizeof(why));
-            return reader_fail(r, line, "%s: %s", name, why);
+        const struct config_key *key = config_key_find(t->table, name);
+        const struct config_key *first = key || *section ? NULL : config_section_find(t->table, name);
+        if (!key && !first) {
+            config_unknown_key(t->table, name, why, sizeof(why));
+            return reader_fail(r, line, "%s%s: %s", t->prefix, name, why);
         }
         rc = reader_next(r);
         if (rc == 0) {
-            rc = key ? read_value(r, key) : read_section(r, name);
+            rc = key ? read_value(r, t, key) : read_section(r, t, name, first);
         }
         if (rc) {
             return rc;
@@ -250,6 +289,7 @@ static int read_mapping(struct reader *r, const char *section)
 
 static int read_document(struct reader *r)
 {
+    struct target t = {.table = &config_keys, .base = r->config, .prefix = ""};
     int rc = reader_next(r); /* the stream's start */
 
     rc = rc ? rc : reader_next(r);
@@ -261,7 +301,7 @@ static int read_document(struct reader *r)
         return rc;
     }
     if (r->event.type == YAML_MAPPING_START_EVENT) {
-        rc = read_mapping(r, "");
+        rc = read_mapping(r, &t, "");
     } else if (!is_null(r)) {
         rc = reader_fail(r, reader_line(r), "the file must consist of keys and values");
     }
@@ -277,7 +317,6 @@ int config_yaml_read(struct config *config, FILE *in, const char *name, char *er
 {
     struct reader r = {.config = config, .name = name, .error = error, .error_size = error_size};
 
-    assert(config_key_count <= KEYS_MAX);
     if (!yaml_parser_initialize(&r.parser)) {
         return -ENOMEM;
     }

@@ -45,6 +45,22 @@
     X(DROPPED_RETAIN_QUOTA, COUNTER, "tern_dropped_retain_quota_total", \
       "Messages not retained: count or bytes used up.") \
     X(DROPPED_NO_MEMBER, COUNTER, "tern_dropped_no_member_total", "Shared deliveries dropped: no member left.") \
+    X(DROPPED_DENIED, COUNTER, "tern_dropped_denied_total", "Deliveries dropped: the client may not read the topic.") \
+    X(HANDSHAKES, COUNTER, "tern_handshakes_total", \
+      "Handshakes of TLS, WebSocket or the PROXY protocol that succeeded.") \
+    X(HANDSHAKES_FAILED, COUNTER, "tern_handshakes_failed_total", "And that failed.") \
+    X(TLS_RESUMED, COUNTER, "tern_tls_resumed_total", "TLS handshakes that resumed a session by its ticket.") \
+    X(CHANNELS_BROKEN, COUNTER, "tern_channels_broken_total", \
+      "Connections closed for breaking the rules of TLS or WebSocket.") \
+    X(AUTH_FAILED, COUNTER, "tern_authentication_failed_total", "Clients that did not prove who they are.") \
+    X(PUBLISH_DENIED, COUNTER, "tern_publish_denied_total", "PUBLISH packets and wills that the rules forbade.") \
+    X(SUBSCRIBE_DENIED, COUNTER, "tern_subscribe_denied_total", "Filters of SUBSCRIBE that the rules forbade.") \
+    X(SUBSCRIPTIONS_REVOKED, COUNTER, "tern_subscriptions_revoked_total", \
+      "Subscriptions ended because the rules have changed.") \
+    X(CLIENTS_REVOKED, COUNTER, "tern_clients_revoked_total", \
+      "Clients sent away because they may no longer be connected.") \
+    X(CERTIFICATE_EXPIRES, GAUGE, "tern_certificate_expiry_timestamp_seconds", \
+      "When the first of the listeners' certificates expires; 0: there is none.") \
     X(UNROUTED, COUNTER, "tern_publish_unrouted_total", "PUBLISH packets with no matching subscriber.") \
     X(READS_PAUSED, COUNTER, "tern_reads_paused_total", \
       "Times that reading from a client was stopped for back pressure.") \

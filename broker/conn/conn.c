@@ -9,18 +9,19 @@
 #include <unistd.h>
 
 #include "broker/base/metrics.h"
+#include "broker/conn/channel.h"
+#include "broker/conn/conn_inside.h"
 #include "broker/conn/listener.h"
 #include "broker/session/session.h"
 
 /* What a paused connection may still bring before its receive is stopped: most pauses end within a turn. */
 #define PAUSED_BYTES_MAX 4096u
-#define LINGER_MS 5000u
 
-static const struct conn_handler *handler;
+const struct conn_handler *conn_handler;
 
 void conn_set_handler(const struct conn_handler *h)
 {
-    handler = h;
+    conn_handler = h;
 }
 
 void conn_lists_init(struct conn_lists *lists)
@@ -28,28 +29,45 @@ void conn_lists_init(struct conn_lists *lists)
     list_init(&lists->all);
     list_init(&lists->dirty);
     list_init(&lists->ready);
+    list_init(&lists->knocking);
+    list_init(&lists->warm);
 }
 
-/* The broker of a shard begins with its connection lists (flow/broker.h asserts it). */
-static struct conn_lists *lists_of(const struct conn *conn)
+struct conn_more *conn_more(struct conn *conn)
 {
-    return conn->shard->broker;
+    if (!conn->more) {
+        conn->more = calloc(1, sizeof(*conn->more));
+    }
+    return conn->more;
 }
 
-/* Count output that goes to the door (n 1), and that has left it or is given up (n -1). */
-static void count_sending(const struct conn *conn, int64_t n)
+void conn_less(struct conn *conn)
 {
-    int64_t bytes = (int64_t)outbox_size(&conn->sending);
+    const struct conn_more *m = conn->more;
 
-    metric_add(conn->shard->metrics, METRIC_OUTBOXES, n);
-    metric_add(conn->shard->metrics, METRIC_OUTBOX_BYTES, n < 0 ? -bytes : bytes);
+    if (m && !m->channel && !m->login && !m->alias_in && !m->alias_out) {
+        free(conn->more);
+        conn->more = NULL;
+    }
+}
+
+static void more_free(struct conn *conn, struct buf_pool *pool)
+{
+    if (conn->more) {
+        channel_free(conn->more->channel, pool);
+        alias_in_free(conn->more->alias_in);
+        alias_out_free(conn->more->alias_out);
+        assert(!conn->more->login);
+        free(conn->more);
+        conn->more = NULL;
+    }
 }
 
 static void conn_free(struct conn *conn)
 {
     struct shard *shard = conn->shard;
 
-    handler->freed(conn);
+    conn_handler->freed(conn);
     list_remove(&conn->in_shard);
     list_remove(&conn->in_dirty);
     list_remove(&conn->in_ready);
@@ -57,13 +75,8 @@ static void conn_free(struct conn *conn)
     assert(!conn->session);
     timer_cancel(shard->timers, &conn->timer);
     buf_pool_put(&shard->spare, &conn->in);
-    outbox_clear(&conn->out, &shard->spare);
-    if (outbox_size(&conn->sending) > 0) {
-        count_sending(conn, -1);
-    }
-    outbox_clear(&conn->sending, &shard->spare);
-    alias_in_free(conn->alias_in);
-    alias_out_free(conn->alias_out);
+    conn_output_clear(conn);
+    more_free(conn, &shard->spare);
     metric_add(shard->metrics, METRIC_SOCKETS, -1);
     listener_forget(conn->listener, conn);
     free(conn);
@@ -84,13 +97,13 @@ static size_t process(struct conn *conn, struct slice data)
             break;
         }
         if (state != MQTT_FRAME_WHOLE) {
-            handler->broken(conn, state == MQTT_FRAME_TOO_LARGE ? MQTT_PACKET_TOO_LARGE : MQTT_MALFORMED_PACKET,
-                            &frame);
+            conn_handler->broken(conn, state == MQTT_FRAME_TOO_LARGE ? MQTT_PACKET_TOO_LARGE : MQTT_MALFORMED_PACKET,
+                                 &frame);
             break;
         }
         packets++;
         conn->heard_ms = conn->shard->now_ms;
-        more = handler->packet(conn, &frame);
+        more = conn_handler->packet(conn, &frame);
         if (!conn->processing) {
             return used; /* moved away: conn is another shard's now */
         }
@@ -105,8 +118,7 @@ static size_t process(struct conn *conn, struct slice data)
     return used;
 }
 
-/* Handle what is in conn->in. Returns false when the connection has moved to another shard. */
-static bool process_kept(struct conn *conn)
+bool conn_take_kept(struct conn *conn)
 {
     conn->processing = true;
     size_t used = process(conn, buf_slice(&conn->in));
@@ -124,8 +136,7 @@ static bool process_kept(struct conn *conn)
     return true;
 }
 
-/* Keep bytes until there are more of them. */
-static bool keep(struct conn *conn, struct slice data)
+bool conn_keep(struct conn *conn, struct slice data)
 {
     if (data.len == 0) {
         return true;
@@ -137,8 +148,7 @@ static bool keep(struct conn *conn, struct slice data)
     return !conn->in.failed;
 }
 
-/* Read on, if this is still a connection that reads. */
-static void receive_more(struct conn *conn)
+void conn_read_on(struct conn *conn)
 {
     struct io *io = conn->shard->io;
 
@@ -153,6 +163,36 @@ static void receive_more(struct conn *conn)
     }
 }
 
+bool conn_take(struct conn *conn, struct slice data)
+{
+    if (conn->state == CONN_FINISHING || conn->state == CONN_CLOSED) {
+        return false;
+    }
+    if (conn->in.len == 0 && conn->state == CONN_OPEN && !conn->paused) { /* the common case: nothing is copied */
+        conn->processing = true;
+        size_t used = process(conn, data);
+        conn->processing = false;
+        if (conn->state != CONN_OPEN) {
+            return false;
+        }
+        data = slice_drop(data, used);
+        if (data.len == 0) {
+            return true;
+        }
+        used = 0;
+        if (!conn_keep(conn, data)) {
+            conn_handler->lost(conn, -ENOMEM);
+            return false;
+        }
+        return true;
+    }
+    if (!conn_keep(conn, data)) {
+        conn_handler->lost(conn, -ENOMEM);
+        return false;
+    }
+    return conn_take_kept(conn);
+}
+
 static void conn_received(struct io_stream *stream, struct slice data)
 {
     struct conn *conn = CONTAINER_OF(stream, struct conn, stream);
@@ -161,35 +201,18 @@ static void conn_received(struct io_stream *stream, struct slice data)
         return; /* the peer has not seen our end yet */
     }
     metric_add(conn->shard->metrics, METRIC_BYTES_RECEIVED, (int64_t)data.len);
-    if (conn->in.len == 0 && conn->state == CONN_OPEN && !conn->paused) { /* the common case: nothing is copied */
-        conn->processing = true;
-        size_t used = process(conn, data);
-        conn->processing = false;
-        if (conn->state != CONN_OPEN) {
-            return;
-        }
-        if (used < data.len && !keep(conn, slice_drop(data, used))) {
-            handler->lost(conn, -ENOMEM);
-            return;
-        }
-    } else {
-        if (!keep(conn, data)) {
-            handler->lost(conn, -ENOMEM);
-            return;
-        }
-        if (!process_kept(conn)) {
-            return;
-        }
+    struct channel *channel = conn_channel(conn);
+    if (channel) {
+        channel_received(channel, data);
+        return;
     }
-    if (conn->state == CONN_GUEST || conn->paused) {
-        receive_more(conn);
+    if (conn_take(conn, data) && (conn->state == CONN_GUEST || conn->paused)) {
+        conn_read_on(conn);
     }
 }
 
-static void conn_ended(struct io_stream *stream, int error)
+void conn_peer_ended(struct conn *conn, int error)
 {
-    struct conn *conn = CONTAINER_OF(stream, struct conn, stream);
-
     if (conn->state == CONN_FINISHING) {
         conn_drop(conn);
         return;
@@ -199,33 +222,23 @@ static void conn_ended(struct io_stream *stream, int error)
     if (error == 0 && conn->paused && !(conn->paused & (PAUSE_OUTBOX | PAUSE_RATE))) {
         return;
     }
-    handler->lost(conn, error);
+    conn_handler->lost(conn, error);
 }
 
-static void mark_dirty(struct conn *conn)
+void conn_lost(struct conn *conn, int error)
 {
-    if (list_empty(&conn->in_dirty)) {
-        list_append(&lists_of(conn)->dirty, &conn->in_dirty);
-    }
+    conn_handler->lost(conn, error);
 }
 
-static void conn_sent(struct io_stream *stream)
+static void conn_ended(struct io_stream *stream, int error)
 {
     struct conn *conn = CONTAINER_OF(stream, struct conn, stream);
 
-    metric_add(conn->shard->metrics, METRIC_BYTES_SENT, (int64_t)outbox_size(&conn->sending));
-    count_sending(conn, -1);
-    outbox_clear(&conn->sending, &conn->shard->spare);
-    if (conn->out.bytes.len > 0) {
-        mark_dirty(conn);
+    if (conn->more && conn->more->channel) { /* nobody reads a last word any more */
+        conn->more->channel->closed = true;
+        buf_pool_put(&conn->shard->spare, &conn->more->channel->wire);
     }
-    if (conn->state == CONN_FINISHING) {
-        if (conn->out.bytes.len == 0) {
-            shutdown(stream->fd, SHUT_WR);
-        }
-        return;
-    }
-    handler->drained(conn);
+    conn_peer_ended(conn, error);
 }
 
 static void conn_closed(struct io_stream *stream)
@@ -249,7 +262,7 @@ static void conn_timer_fire(struct timer *timer, uint64_t now_ms)
         conn_drop(conn);
         return;
     }
-    handler->timeout(conn);
+    conn_handler->timeout(conn);
 }
 
 static void read_peer(struct conn *conn, int fd)
@@ -281,7 +294,6 @@ int conn_new(struct shard *shard, const struct listener *listener, int fd, struc
     conn->stream.handler = &stream_handler;
     conn->shard = shard;
     conn->listener = listener;
-    conn->accepted_ns = shard->now_ns;
     conn->heard_ms = shard->now_ms;
     conn->packet_bytes_max = MQTT_PACKET_BYTES_MAX;
     conn->in_bytes_max = listener_packet_bytes_max(listener);
@@ -292,12 +304,15 @@ int conn_new(struct shard *shard, const struct listener *listener, int fd, struc
     list_init(&conn->in_ready);
     list_init(&conn->receipts);
     read_peer(conn, fd);
-    int rc = io_stream_attach(shard->io, &conn->stream, fd);
+    int rc = conn_more(conn) ? channel_new(conn, &conn->more->channel) : -ENOMEM;
+    rc = rc ? rc : io_stream_attach(shard->io, &conn->stream, fd);
     if (rc) {
+        more_free(conn, NULL);
         free(conn);
         return rc;
     }
-    list_append(&lists_of(conn)->all, &conn->in_shard);
+    conn->more->accepted_ns = shard->now_ns;
+    list_append(&conn_lists_of(conn)->all, &conn->in_shard);
     io_stream_recv_once(shard->io, &conn->stream);
     *ret_conn = conn;
     return 0;
@@ -307,6 +322,9 @@ void conn_detach(struct conn *conn)
 {
     assert(conn->state == CONN_GUEST && conn_out_bytes(conn) == 0);
     conn->processing = false;
+    if (conn->more && conn->more->channel) {
+        channel_detached(conn->more->channel);
+    }
     timer_cancel(conn->shard->timers, &conn->timer);
     list_remove(&conn->in_shard);
     list_remove(&conn->in_dirty);
@@ -323,15 +341,18 @@ int conn_attach(struct conn *conn, struct shard *shard)
 
     conn->shard = shard;
     metric_add(shard->metrics, METRIC_SOCKETS, 1);
-    list_append(&lists_of(conn)->all, &conn->in_shard);
+    list_append(&conn_lists_of(conn)->all, &conn->in_shard);
     int rc = io_stream_attach(shard->io, &conn->stream, fd);
     if (rc) {
         close(fd);
         conn_free(conn);
         return rc;
     }
-    if (process_kept(conn)) { /* the CONNECT that brought it here */
-        receive_more(conn);
+    if (conn_channel(conn)) {
+        channel_attached(conn->more->channel);
+    }
+    if (conn_take_kept(conn)) { /* the CONNECT that brought it here */
+        conn_read_on(conn);
     }
     return 0;
 }
@@ -352,31 +373,17 @@ void conn_discard(struct conn *conn)
 {
     close(conn->stream.fd);
     listener_forget(conn->listener, conn);
+    conn_handler->freed(conn);
     buf_deinit(&conn->in);
+    more_free(conn, NULL);
     free(conn);
-}
-
-struct buf *conn_out(struct conn *conn)
-{
-    struct buf *bytes = &conn->out.bytes;
-
-    if (!bytes->ptr && !bytes->failed) {
-        *bytes = buf_pool_get(&conn->shard->spare);
-    }
-    mark_dirty(conn);
-    return bytes;
-}
-
-void conn_out_payload(struct conn *conn, struct message *m)
-{
-    assert(conn->out.bytes.len > 0 || conn->out.bytes.failed);
-    outbox_put_payload(&conn->out, m);
 }
 
 void conn_opened(struct conn *conn)
 {
     assert(conn->state == CONN_GUEST);
     conn->state = CONN_OPEN;
+    conn_less(conn);
     io_stream_recv_start(conn->shard->io, &conn->stream);
 }
 
@@ -395,7 +402,7 @@ void conn_resume(struct conn *conn, enum conn_pause reason)
     }
     conn->paused &= (uint8_t)~reason;
     if (!conn->paused && list_empty(&conn->in_ready)) {
-        list_append(&lists_of(conn)->ready, &conn->in_ready);
+        list_append(&conn_lists_of(conn)->ready, &conn->in_ready);
     }
 }
 
@@ -411,74 +418,45 @@ void conn_run_ready(struct list *ready)
         if (conn->paused || conn->state == CONN_FINISHING || conn->state == CONN_CLOSED) {
             continue;
         }
-        if (conn->in.len > 0 && !process_kept(conn)) {
+        if (conn->in.len > 0 && !conn_take_kept(conn)) {
             continue;
         }
         if (conn->state != CONN_OPEN && conn->state != CONN_GUEST) {
             continue;
         }
         if (conn->ended && !conn->paused) {
-            handler->lost(conn, 0);
+            conn_handler->lost(conn, 0);
         } else {
-            receive_more(conn);
+            conn_read_on(conn);
         }
     }
 }
 
-/* Hand the outbox to the door. */
-static void send_out(struct conn *conn)
+int conn_unread(struct conn *conn, struct slice packet)
 {
-    /* Nobody waits for `sent`. */
-    bool last = conn->state == CONN_OPEN && !conn->paused && !conn->session->replays && !session_waiting(conn->session);
-    struct io *io = conn->shard->io;
-    struct outbox *sending = &conn->sending;
+    struct buf whole = {0};
 
-    *sending = conn->out;
-    conn->out = (struct outbox){0};
-    count_sending(conn, 1);
-    if (sending->refs) {
-        io_stream_send_vector(io, &conn->stream, outbox_vector(sending), (uint32_t)outbox_size(sending), last);
-    } else if (last) {
-        io_stream_send_last(io, &conn->stream, sending->bytes.ptr, sending->bytes.len);
-    } else {
-        io_stream_send(io, &conn->stream, sending->bytes.ptr, sending->bytes.len);
+    assert(!conn->processing);
+    buf_put(&whole, packet);
+    buf_put(&whole, buf_slice(&conn->in));
+    if (whole.failed) {
+        buf_deinit(&whole);
+        return -ENOMEM;
     }
+    buf_pool_put(&conn->shard->spare, &conn->in);
+    conn->in = whole;
+    return 0;
 }
 
-void conn_run_dirty(struct list *dirty)
+bool conn_may_move(struct conn *conn)
 {
-    struct list *at;
+    const struct channel *channel = conn_channel(conn);
 
-    while ((at = list_pop(dirty)) != NULL) {
-        struct conn *conn = CONTAINER_OF(at, struct conn, in_dirty);
-        if (conn->out.bytes.failed) { /* memory was out: a packet is missing, the stream cannot go on */
-            handler->lost(conn, -ENOMEM);
-            continue;
-        }
-        if (conn->out.bytes.len > 0 && conn->state != CONN_CLOSED && !io_stream_sending(&conn->stream)) {
-            send_out(conn);
-        }
+    if (io_stream_sending(&conn->stream) || (channel && channel->wire.len > 0)) {
+        conn_pause(conn, PAUSE_SEND);
+        return false;
     }
-}
-
-void conn_finish(struct conn *conn)
-{
-    if (conn->state == CONN_FINISHING || conn->state == CONN_CLOSED) {
-        return;
-    }
-    conn->state = CONN_FINISHING;
-    if (conn->ended || conn->out.bytes.failed) {
-        conn_drop(conn);
-        return;
-    }
-    if (conn->out.bytes.len == 0 && !io_stream_sending(&conn->stream)) {
-        shutdown(conn->stream.fd, SHUT_WR);
-    } else if (conn->out.bytes.len > 0) {
-        mark_dirty(conn);
-    }
-    io_stream_recv_start(conn->shard->io,
-                         &conn->stream); /* until the peer closes too: a reset would lose our last packet */
-    timer_set(conn->shard->timers, &conn->timer, conn->shard->now_ms + LINGER_MS);
+    return true;
 }
 
 void conn_drop(struct conn *conn)
@@ -495,7 +473,9 @@ const char *conn_peer(const struct conn *conn, char text[CONN_PEER_TEXT])
 {
     char host[INET6_ADDRSTRLEN];
 
-    if (IN6_IS_ADDR_V4MAPPED(&conn->peer)) {
+    if (IN6_IS_ADDR_UNSPECIFIED(&conn->peer)) {
+        snprintf(text, CONN_PEER_TEXT, "unix");
+    } else if (IN6_IS_ADDR_V4MAPPED(&conn->peer)) {
         inet_ntop(AF_INET, &conn->peer.s6_addr[12], host, sizeof(host));
         snprintf(text, CONN_PEER_TEXT, "%s:%u", host, conn->peer_port);
     } else {

@@ -1,5 +1,5 @@
 /* conn.h -- one client's connection: socket, buffers, packet boundaries, back pressure. What the packets mean is for
- * flow/.
+ * flow/; what stands between the socket and the packets (PROXY header, TLS, WebSocket) is for channel.c.
  *
  *     GUEST --- CONNECT handled here ------------------------> OPEN
  *     GUEST --- detached, mailed whole, attached elsewhere --> GUEST
@@ -12,6 +12,7 @@
 #ifndef TERN_BROKER_CONN_CONN_H
 #define TERN_BROKER_CONN_CONN_H
 
+#include "broker/base/rate.h"
 #include "broker/loop/shard.h"
 #include "broker/session/alias.h"
 #include "broker/session/outbox.h"
@@ -29,9 +30,12 @@ enum conn_pause {
     PAUSE_CONGESTION = 8, /* the mail to other shards is backed up */
     PAUSE_RECEIPTS = 16,  /* too many of its messages wait for their acknowledgement */
     PAUSE_HOLD = 32,      /* the subscriber that it feeds is far behind (flow/hold) */
+    PAUSE_LOGIN = 64,     /* somebody finds out who it is (flow/login) */
+    PAUSE_SEND = 128,     /* what was written has to leave before it can move to another shard */
 };
 
 struct conn;
+struct channel;
 struct listener;
 struct session;
 
@@ -51,6 +55,17 @@ struct conn_handler {
     void (*freed)(struct conn *conn);
 };
 
+/* What few connections have, or have only while they are guests. */
+struct conn_more {
+    struct channel *channel; /* owned; NULL: plain TCP */
+    void *login; /* who it is, while that is being found out, and how it said so (flow/login); opaque here */
+    struct alias_in *alias_in;                   /* NULL until the client sets one */
+    struct alias_out *alias_out;                 /* NULL if the client wants none */
+    struct rate publish_rate, publish_byte_rate; /* limits.max_publish_rate, limits.max_publish_byte_rate */
+    uint64_t read_at_ms;                         /* while PAUSE_RATE: when to read on */
+    uint64_t accepted_ns;
+};
+
 struct conn {
     struct io_stream stream;
     struct timer timer;   /* CONNECT deadline, then keep alive, then the end of lingering */
@@ -64,33 +79,34 @@ struct conn {
     struct buf in;                   /* the beginning of a packet not yet whole */
     struct outbox out;               /* to be sent */
     struct outbox sending;           /* with the door until `sent` */
-    struct alias_in *alias_in;       /* NULL until the client sets one */
-    struct alias_out *alias_out;     /* NULL if the client wants none */
+    struct conn_more *more;          /* owned; NULL: nothing of it */
     uint64_t heard_ms;               /* when the last packet came */
     uint32_t keep_alive_ms;          /* 0: none; one and a half times what was agreed */
     uint32_t packet_bytes_max;       /* the client's Maximum Packet Size */
     uint32_t in_bytes_max; /* ours. This and the next two are as the client was told, whatever a reload says */
     uint16_t in_receive_max, in_alias_max;
-    uint32_t rate_tokens;                 /* PUBLISH packets that may still come before limits.max_publish_rate acts */
     uint32_t receipt_count, puback_count; /* acknowledgements owed; those that are PUBACKs */
     uint32_t held_count;                  /* those that a slow subscriber keeps back */
-    union {
-        uint64_t accepted_ns; /* while a guest */
-        uint64_t rate_at_ms;  /* then: when rate_tokens was filled last */
-    };
-    uint8_t state;     /* enum conn_state */
-    uint8_t paused;    /* enum conn_pause bits */
-    uint8_t version;   /* enum mqtt_version; 0 until CONNECT */
-    bool problem_info; /* Request Problem Information [MQTT-3.1.2-29] */
-    bool ended;        /* the peer has closed; what it sent before is still being worked on */
-    bool processing;   /* packets of it are being handled: it must not be freed */
-    bool again;        /* set by the packet handler: this packet is to be handled again after a pause */
-    bool waited;       /* it has paused so once */
-    bool clean;        /* session ends with the connection and was made by it: for the log */
-    bool counted;      /* in the listener's ledger */
+    uint8_t state;                        /* enum conn_state */
+    uint8_t paused;                       /* enum conn_pause bits */
+    uint8_t version;                      /* enum mqtt_version; 0 until CONNECT */
+    bool problem_info;                    /* Request Problem Information [MQTT-3.1.2-29] */
+    bool ended;                           /* the peer has closed; what it sent before is still being worked on */
+    bool processing;                      /* packets of it are being handled: it must not be freed */
+    bool again;   /* set by the packet handler: this packet is to be handled again after a pause */
+    bool waited;  /* it has paused so once */
+    bool clean;   /* session ends with the connection and was made by it: for the log */
+    bool counted; /* in the listener's ledger */
     uint16_t peer_port;
-    struct in6_addr peer; /* IPv4 mapped */
+    struct in6_addr peer; /* IPv4 mapped; all zero: a Unix socket */
 };
+
+_Static_assert(sizeof(struct conn) <= 312, "with malloc's head it fills 320 bytes");
+
+/* Returns conn->more, made if it is not there; NULL when memory is out. */
+struct conn_more *conn_more(struct conn *conn);
+/* Free it if nothing in it is used any longer. */
+void conn_less(struct conn *conn);
 
 /* Take a freshly accepted descriptor. Owned by the shard from now on. Returns 0 or a negative errno, the descriptor
  * then still the caller's. */
@@ -133,21 +149,32 @@ void conn_resume(struct conn *conn, enum conn_pause reason);
 /* Send what is in the outbox, then FIN, then close when the peer has closed too or after five seconds. Nothing is read
  * any more. */
 void conn_finish(struct conn *conn);
+/* Whether its channel has a last word that the peer may still read. */
+bool conn_has_last_word(const struct conn *conn);
 /* Close now. */
 void conn_drop(struct conn *conn);
 
-/* Called by the shard at the end of a turn: connections that may read on do so; then everything written is handed to
- * the door. */
+/* Called by the shard at the end of a turn: handshakes go on, a few a turn; connections that may read on do so; then
+ * everything written is handed to the door. */
 void conn_run_ready(struct list *ready);
 void conn_run_dirty(struct list *dirty);
 
-/* "1.2.3.4:5678" or "[::1]:5678". */
+/* Put the bytes of a packet in front of what has been read and not handled: it is handled (again) when reading goes on.
+ * Not inside the packet handler. Returns 0 or -ENOMEM. */
+int conn_unread(struct conn *conn, struct slice packet);
+
+/* Whether it can go to another shard now. If not, it is paused (PAUSE_SEND) until it can. */
+bool conn_may_move(struct conn *conn);
+
+/* "1.2.3.4:5678", "[::1]:5678" or "unix". */
 #define CONN_PEER_TEXT 56
 const char *conn_peer(const struct conn *conn, char text[CONN_PEER_TEXT]);
 
 /* Where the shard keeps its connections: three lists, reached through shard->broker. */
 struct conn_lists {
     struct list all, dirty, ready;
+    struct list knocking; /* struct channel: bytes of a handshake wait for their turn */
+    struct list warm;     /* struct channel: TLS buffers in use, the longest idle first */
 };
 void conn_lists_init(struct conn_lists *lists);
 

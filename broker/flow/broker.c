@@ -4,8 +4,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "broker/conn/channel.h"
+#include "broker/flow/access.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/flow.h"
+#include "broker/flow/login.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
@@ -37,6 +40,7 @@ int broker_init(struct broker *b, struct node_tables *node, unsigned shard, unsi
     list_init(&b->receipts_all);
     list_init(&b->receipts_spare);
     list_init(&b->congested);
+    list_init(&b->logins);
     list_init(&b->claims);
     list_init(&b->claims_next);
     list_init(&b->jobs);
@@ -45,7 +49,8 @@ int broker_init(struct broker *b, struct node_tables *node, unsigned shard, unsi
     clock_random(&seed, sizeof(seed));
     prng_seed(&b->prng, seed);
     if (topic_tree_new(&node->key, &b->tree) || match_cache_new(MATCH_CACHE_SETS, &b->cache) ||
-        retained_new(&node->key, &node->retained_quota, &b->retained) || share_table_new(&node->key, &b->shares)) {
+        retained_new(&node->key, &node->retained_quota, &b->retained) || share_table_new(&node->key, &b->shares) ||
+        access_init(b)) {
         return -ENOMEM;
     }
     b->groups_of_shard = (struct group_context){
@@ -57,6 +62,8 @@ int broker_init(struct broker *b, struct node_tables *node, unsigned shard, unsi
     for (unsigned g = shard; g < GROUPS; g += shard_count) {
         group_init(&b->groups[g], (uint16_t)g, &b->groups_of_shard);
     }
+    b->policy = atomic_load(&node->auth->policy);
+    atomic_store(&b->policy_seen, b->policy);
     configure(b, atomic_load(&node->config));
     return 0;
 }
@@ -79,10 +86,7 @@ static void end_all_sessions(struct broker *b, struct group *group)
         while ((at = list_pop(&session->shares)) != NULL) {
             free(CONTAINER_OF(at, struct session_share, in_session));
         }
-        if (out.will) {
-            message_unref(out.will->message);
-            free(out.will);
-        }
+        will_free(out.will);
         session_free(session);
         i = 0; /* the table has changed */
     }
@@ -109,6 +113,8 @@ void broker_deinit(struct broker *b)
     retained_free(b->retained);
     match_cache_free(b->cache);
     topic_tree_free(b->tree);
+    access_deinit(b);
+    buf_deinit(&b->mounted);
     for (unsigned i = 0; i < COUNT_OF(b->frame); i++) {
         buf_deinit(&b->frame[i]);
     }
@@ -135,6 +141,10 @@ static void house_fire(struct timer *timer, uint64_t now_ms)
     struct broker *b = CONTAINER_OF(timer, struct broker, house_timer);
 
     hold_run(b);
+    channel_run_warm(&b->conns, now_ms);
+    if (b->shard->index == CONTROL_SHARD && b->node->auth->jwks) {
+        auth_tick(b->node->auth, CONTROL_SHARD, now_ms);
+    }
     retained_sweep(b->retained, b->shard->wall_ms, SWEEP_STEPS);
     set_gauge(b->shard->metrics, METRIC_RETAINED, retained_count(b->retained));
     set_gauge(b->shard->metrics, METRIC_RETAINED_BYTES, retained_bytes(b->retained));
@@ -196,8 +206,15 @@ static void heed_main(struct broker *b)
     const struct config *config = atomic_load_explicit(&b->node->config, memory_order_acquire);
     uint64_t stop_by_ms = atomic_load_explicit(&b->node->stop_by_ms, memory_order_relaxed);
 
+    struct auth_policy *policy = atomic_load_explicit(&b->node->auth->policy, memory_order_acquire);
+
     if (config != b->config) {
         configure(b, config);
+    }
+    if (policy != b->policy) {
+        b->policy = policy;
+        access_policy_changed(b);
+        atomic_store(&b->policy_seen, policy);
     }
     if (stop_by_ms != 0 && !b->stopping) {
         drain(b);
@@ -237,6 +254,11 @@ static void broker_turn_end(struct shard *shard)
     struct broker *b = shard->broker;
 
     heed_main(b);
+    if (b->node->auth->pool) {
+        worker_collect(b->node->auth->pool, shard->index);
+    }
+    login_run(b);
+    bool sweeping = access_sweep(b);
     if (shard->index == CONTROL_SHARD && !b->sys) {
         start_sys(b);
     }
@@ -245,6 +267,7 @@ static void broker_turn_end(struct shard *shard)
     if (!mail_congested(shard->office, shard->index)) {
         resume_all(&b->congested, PAUSE_CONGESTION);
     }
+    bool knocking = channel_run_knocking(&b->conns);
     conn_run_ready(&b->conns.ready);
     replay_run(b);
     conn_run_dirty(&b->conns.dirty);
@@ -252,7 +275,7 @@ static void broker_turn_end(struct shard *shard)
     report_settled(b);
     parcel_post_all(b);
     if (!list_empty(&b->conns.ready) || !list_empty(&b->replays_ready) || !list_empty(&b->congested) ||
-        !list_empty(&b->claims)) {
+        !list_empty(&b->claims) || knocking || sweeping) {
         shard->busy = true;
     }
     if (shard->index == CONTROL_SHARD) {
@@ -285,7 +308,11 @@ static void broker_stop(struct shard *shard)
         conn_discard_open(CONTAINER_OF(b->conns.all.next, struct conn, in_shard));
     }
     hold_run(b);
+    if (b->node->auth->pool) {
+        worker_leave(b->node->auth->pool, shard->index);
+    }
     message_pool_trim(0); /* it is this thread's, which ends */
+    tls_thread_end();
     route_table_asleep(b->node->routes, shard->index);
 }
 

@@ -2,6 +2,7 @@
 #ifndef TERN_BROKER_FLOW_BROKER_H
 #define TERN_BROKER_FLOW_BROKER_H
 
+#include "broker/auth/auth.h"
 #include "broker/base/config.h"
 #include "broker/conn/conn.h"
 #include "broker/conn/listener.h"
@@ -19,6 +20,7 @@ struct node_tables {
     struct retained_quota retained_quota; /* atomics */
     struct session_quota session_quota;   /* atomics */
     struct ledger *ledger;                /* locked */
+    struct auth *auth;                    /* its policy is exchanged by the main thread */
     struct listener listeners[CONFIG_LISTENERS_MAX];
     unsigned listener_count;
     uint64_t started_ms;                       /* monotonic */
@@ -43,6 +45,11 @@ struct broker {
     struct node_tables *node;
     _Atomic(const struct config *) config_seen; /* for the main thread: the one this shard uses */
     const struct config *config;                /* of this turn */
+    struct auth_policy *policy;                 /* of this turn; the node's */
+    _Atomic(struct auth_policy *) policy_seen;  /* for the main thread */
+    uint64_t bans_seen;                         /* ban_version of the last sweep */
+    size_t sweep_left;                          /* connections that are still to be judged anew */
+    struct access_cache *access;                /* decisions of the rules */
     struct group_context groups_of_shard;
     struct group groups[GROUPS]; /* those at home here are used: id % shards == index */
     struct topic_tree *tree;
@@ -63,16 +70,18 @@ struct broker {
     uint16_t parcels_out[SHARDS_MAX];   /* by shard: on their way to it */
     struct parcel *parcels_spare;       /* owned */
     unsigned parcels_spare_count;
-    uint32_t settled[SHARDS_MAX];    /* by shard: mails with receipts handled since the last answer */
-    struct list holds;               /* struct hold: acknowledgements that wait for a slow subscriber */
-    uint64_t parked_bytes;           /* of messages among them that wait too */
-    struct list congested;           /* conns that wait for the mail, by in_ready */
+    uint32_t settled[SHARDS_MAX]; /* by shard: mails with receipts handled since the last answer */
+    struct list holds;            /* struct hold: acknowledgements that wait for a slow subscriber */
+    uint64_t parked_bytes;        /* of messages among them that wait too */
+    struct list congested;        /* conns that wait for the mail, by in_ready */
+    struct list logins;           /* conns whose AUTH exchange is over: their CONNECT is handled again; by in_ready */
     struct list claims, claims_next; /* conns that take over another's session in this turn, in the next; by in_ready */
     struct list jobs;                /* struct subscribe_job */
     struct list replays, replays_ready; /* struct replay: all; those that can go on */
     unsigned routes_pending;            /* announcements not yet answered by the control shard */
     struct timer due_timer;             /* the next TICK of a group */
     struct timer house_timer;           /* holds, sweeps, spare memory */
+    struct buf mounted;                 /* scratch: a topic behind its mount point */
     struct sys *sys;                    /* control shard: state of $SYS */
     struct buf frame[3]; /* scratch: a frame to be shared, by kind (deliver.c); forwarded properties (publish.c) */
     struct prng prng;

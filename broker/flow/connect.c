@@ -1,12 +1,14 @@
-/* The way of a CONNECT (3.1, 3.2): judge it on the shard that accepted the connection, move to the home of its client
- * id, claim the session, answer. */
+/* The way of a CONNECT (3.1, 3.2): judge it and find out who it is (login.c) on the shard that accepted the connection,
+ * move to the home of its client id, claim the session, answer. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/flow/access.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/flow.h"
+#include "broker/flow/login.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/utf8.h"
@@ -25,7 +27,8 @@ void connect_arrived(struct conn *conn)
 #define REFUSAL_BYTES_MIN 5u  /* and without */
 
 /* Refuse in the client's own words (3.2.2.2): a reason code, a return code, or silence. */
-static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, const struct mqtt_connect *c)
+static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, const struct mqtt_connect *c,
+                   const char *why)
 {
     struct broker *b = broker_of(conn);
     struct mqtt_connack connack = {.code = (uint8_t)reason};
@@ -34,7 +37,7 @@ static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, 
 
     log_event(LOG_INFO, "connect_refused", {"client", LOG_SLICE(c->client_id)},
               {"peer", LOG_STR(conn_peer(conn, peer))}, {"version", LOG_INT(version)},
-              {"reason", LOG_STR(mqtt_reason_name(reason))});
+              {"reason", LOG_STR(mqtt_reason_name(reason))}, {"detail", LOG_STR(why ? why : "")});
     broker_metric(b, METRIC_CONNECTS_REFUSED, 1);
     if (version != MQTT_V5) {
         connack.code = mqtt_connack_code_v3(reason);
@@ -95,21 +98,16 @@ static enum mqtt_reason check_client_id(const struct broker *b, const struct mqt
     return MQTT_SUCCESS;
 }
 
-/* Who may come in. There are no users yet: what a listener lets in, it lets in as anybody. */
-static enum mqtt_reason check_access(const struct conn *conn, const struct mqtt_connect *c)
+static bool version_taken(const struct conn *conn, enum mqtt_version version)
 {
-    if (mqtt_property_has(&c->properties, MQTT_PROP_AUTH_METHOD)) { /* [MQTT-4.12.0-1] */
-        return MQTT_BAD_AUTHENTICATION_METHOD;
-    }
-    if (conn->listener->allow_anonymous) {
-        return MQTT_SUCCESS;
-    }
-    return c->has_user_name ? MQTT_BAD_USER_NAME_OR_PASSWORD : MQTT_NOT_AUTHORIZED;
+    unsigned bit = version == MQTT_V5 ? VERSION_5_0 : version == MQTT_V311 ? VERSION_3_1_1 : VERSION_3_1;
+    return conn->listener->config->version_bits & bit;
 }
 
 static enum mqtt_reason check_connect(const struct broker *b, const struct conn *conn, const struct mqtt_connect *c)
 {
-    enum mqtt_reason reason = check_client_id(b, c);
+    enum mqtt_reason reason =
+        version_taken(conn, c->version) ? check_client_id(b, c) : MQTT_UNSUPPORTED_PROTOCOL_VERSION;
 
     if (reason == MQTT_SUCCESS) {
         reason = check_will(b, &c->will);
@@ -119,7 +117,27 @@ static enum mqtt_reason check_connect(const struct broker *b, const struct conn 
          c->properties.user_bytes + c->will.properties.user_bytes > b->config->limits.max_user_property_bytes)) {
         reason = MQTT_QUOTA_EXCEEDED;
     }
-    return reason == MQTT_SUCCESS ? check_access(conn, c) : reason;
+    return reason;
+}
+
+/* Once it is known who this is: what is then still against it. */
+static enum mqtt_reason check_known(struct broker *b, const struct conn *conn, const struct mqtt_connect *c,
+                                    const char **ret_why)
+{
+    struct ban_list *bans = b->node->auth->bans;
+    const struct principal *p = login_principal(conn);
+    struct slice demanded = login_client_id(conn);
+
+    if (demanded.len > 0 && !slice_eq(demanded, c->client_id)) {
+        *ret_why = "not the client id that the certificate or token is for";
+        return MQTT_CLIENT_IDENTIFIER_NOT_VALID;
+    }
+    if (ban_has(bans, BAN_CLIENT_ID, c->client_id, b->shard->wall_ms) ||
+        (p && p->user.len > 0 && ban_has(bans, BAN_USER, p->user, b->shard->wall_ms))) {
+        *ret_why = "banned";
+        return MQTT_BANNED;
+    }
+    return MQTT_SUCCESS;
 }
 
 /* ---- yes ---- */
@@ -141,23 +159,29 @@ static struct slice assign_client_id(const struct broker *b, char text[ASSIGNED_
     return id;
 }
 
-static struct will *make_will(struct broker *b, const struct mqtt_will *w)
+static struct will *make_will(struct broker *b, const struct conn *conn, const struct mqtt_connect *c)
 {
-    struct will *will = calloc(1, sizeof(*will));
-    if (!will) {
+    const struct mqtt_will *w = &c->will;
+    struct slice topic = mount_topic(b, conn, w->topic);
+    struct will *will = calloc(1, sizeof(*will) + c->client_id.len);
+    if (!will || !topic.ptr) {
+        free(will);
         return NULL;
     }
+    memcpy(will->client_id, c->client_id.ptr, c->client_id.len);
+    will->client_id_len = (uint32_t)c->client_id.len;
+    will->principal = principal_ref(login_principal(conn));
     will->message = message_new(&(struct message_source){
-        .topic = w->topic,
+        .topic = topic,
         .payload = w->payload,
         .properties_raw = w->properties.raw,
-        .topic_hash = broker_hash(b, w->topic),
+        .topic_hash = broker_hash(b, topic),
         .expires_at_ms = MESSAGE_NEVER,
         .qos = w->qos,
         .retain = w->retain,
     });
     if (!will->message) {
-        free(will);
+        will_free(will);
         return NULL;
     }
     will->has_expiry = mqtt_property_has(&w->properties, MQTT_PROP_MESSAGE_EXPIRY);
@@ -188,7 +212,8 @@ static uint16_t receive_max_granted(const struct broker *b, const struct mqtt_co
 
 /* Find or make the session. The earlier connection of the same client, always on this very shard, is sent away first
  * [MQTT-3.1.4-3]. */
-static enum mqtt_reason claim(struct broker *b, const struct mqtt_connect *c, struct outcome *out)
+static enum mqtt_reason claim(struct broker *b, const struct conn *conn, const struct mqtt_connect *c,
+                              struct outcome *out)
 {
     uint64_t hash = broker_hash(b, c->client_id);
     struct group *group = &b->groups[group_of(hash)];
@@ -196,27 +221,34 @@ static enum mqtt_reason claim(struct broker *b, const struct mqtt_connect *c, st
     struct command command = {.type = COMMAND_CLAIM, .wall_ms = b->shard->wall_ms};
 
     *out = (struct outcome){0}; /* the caller settles what has ended, whatever the answer */
-    if (earlier && earlier->front) {
-        broker_metric(b, METRIC_TAKEOVERS, 1);
-        goodbye(earlier->front, MQTT_SESSION_TAKEN_OVER, NULL);
+    bool foreign = earlier && !principal_same(earlier->principal, login_principal(conn));
+    if (foreign && b->config->auth.client_id_binding == BINDING_REFUSE) {
+        return MQTT_CLIENT_IDENTIFIER_NOT_VALID;
     }
     command.claim = (struct command_claim){
         .client_id = c->client_id,
         .hash = hash,
-        .clean_start = c->clean_start,
+        .clean_start = c->clean_start || (foreign && b->config->auth.client_id_binding == BINDING_REPLACE),
         .expiry_s = expiry_granted(b, c),
         .receive_max = receive_max_granted(b, c),
-        .will = c->will.present ? make_will(b, &c->will) : NULL,
+        .will = c->will.present ? make_will(b, conn, c) : NULL,
+        .principal = login_principal(conn),
     };
     if (c->will.present && !command.claim.will) {
         return MQTT_SERVER_UNAVAILABLE;
     }
+    if (command.claim.will && !access_will(b, command.claim.will)) {
+        will_free(command.claim.will);
+        broker_metric(b, METRIC_PUBLISH_DENIED, 1);
+        return MQTT_NOT_AUTHORIZED;
+    }
+    if (earlier && earlier->front) {
+        broker_metric(b, METRIC_TAKEOVERS, 1);
+        goodbye(earlier->front, MQTT_SESSION_TAKEN_OVER, NULL);
+    }
     group_apply(group, &command, out);
     if (out->error) {
-        if (command.claim.will) {
-            message_unref(command.claim.will->message);
-            free(command.claim.will);
-        }
+        will_free(command.claim.will);
         return out->error == -EDQUOT ? MQTT_QUOTA_EXCEEDED : MQTT_SERVER_UNAVAILABLE;
     }
     if (command.claim.will) {
@@ -286,7 +318,6 @@ static int settle_terms(struct broker *b, struct conn *conn, const struct mqtt_c
     conn->keep_alive_ms = keep_alive_s * 1500; /* [MQTT-3.1.2-22] */
     conn->in_receive_max = (uint16_t)b->config->mqtt.receive_maximum;
     conn->in_alias_max = (uint16_t)b->config->mqtt.topic_alias_maximum;
-    conn->rate_tokens = b->config->limits.max_publish_rate;
     if (mqtt_property_has(p, MQTT_PROP_MAXIMUM_PACKET_SIZE)) {
         conn->packet_bytes_max =
             p->packet_bytes_max < MQTT_PACKET_BYTES_MAX ? p->packet_bytes_max : MQTT_PACKET_BYTES_MAX;
@@ -298,8 +329,8 @@ static int settle_terms(struct broker *b, struct conn *conn, const struct mqtt_c
         b->config->mqtt.topic_alias_out > 0) {
         uint32_t max =
             p->topic_alias_max < b->config->mqtt.topic_alias_out ? p->topic_alias_max : b->config->mqtt.topic_alias_out;
-        conn->alias_out = alias_out_new((uint16_t)max);
-        if (!conn->alias_out) {
+        struct conn_more *more = conn_more(conn);
+        if (!more || (!more->alias_out && !(more->alias_out = alias_out_new((uint16_t)max)))) {
             return -ENOMEM;
         }
     }
@@ -315,6 +346,7 @@ static void encode_connack(const struct broker *b, const struct conn *conn, cons
 
     if (c->version == MQTT_V5) {
         fill_connack(b, conn, c, &connack.properties);
+        login_connack(conn, &connack.properties);
         if (assigned) { /* [MQTT-3.2.2-16] */
             connack.properties.assigned_client_id = c->client_id;
             set_number(&connack.properties, MQTT_PROP_ASSIGNED_CLIENT_ID);
@@ -339,11 +371,12 @@ static bool connack_fits(const struct broker *b, const struct conn *conn, const 
 
 static void log_connected(const struct conn *conn, const struct mqtt_connect *c, bool present)
 {
+    const struct principal *p = conn->session->principal;
     char peer[CONN_PEER_TEXT];
 
     log_event(LOG_INFO, "client_connected", {"client", LOG_SLICE(c->client_id)},
-              {"peer", LOG_STR(conn_peer(conn, peer))},
-              {"user", LOG_SLICE(c->has_user_name ? c->user_name : SLICE(""))}, {"version", LOG_INT(c->version)},
+              {"peer", LOG_STR(conn_peer(conn, peer))}, {"listener", LOG_STR(conn->listener->name)},
+              {"user", LOG_SLICE(p ? p->user : SLICE(""))}, {"version", LOG_INT(c->version)},
               {"clean", LOG_INT(c->clean_start)}, {"keepalive", LOG_INT(conn->keep_alive_ms / 1500)},
               {"present", LOG_INT(present)});
 }
@@ -354,16 +387,19 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
     struct outcome out;
 
     if (settle_terms(b, conn, c) != 0) {
-        refuse(conn, (uint8_t)c->version, MQTT_SERVER_UNAVAILABLE, c);
+        refuse(conn, (uint8_t)c->version, MQTT_SERVER_UNAVAILABLE, c, "out of memory");
         return;
     }
     if (!connack_fits(b, conn, c, assigned)) {
-        refuse(conn, (uint8_t)c->version, MQTT_PACKET_TOO_LARGE, c);
+        refuse(conn, (uint8_t)c->version, MQTT_PACKET_TOO_LARGE, c, NULL);
         return;
     }
-    enum mqtt_reason reason = claim(b, c, &out);
+    enum mqtt_reason reason = claim(b, conn, c, &out);
     if (reason != MQTT_SUCCESS) {
-        refuse(conn, (uint8_t)c->version, reason, c);
+        refuse(conn, (uint8_t)c->version, reason, c,
+               reason == MQTT_CLIENT_IDENTIFIER_NOT_VALID ? "the session is another user's"
+               : reason == MQTT_NOT_AUTHORIZED            ? "the will may not be published"
+                                                          : NULL);
         goodbye_session(b, &out);
         return;
     }
@@ -375,17 +411,66 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
     log_connected(conn, c, out.existed);
     broker_metric(b, METRIC_CONNECTS, 1);
     broker_metric(b, METRIC_CONNECTED, 1);
-    metric_observe(b->shard->metrics, METRIC_HISTOGRAM_CONNECT, b->shard->now_ns - conn->accepted_ns);
-    conn->rate_at_ms = b->shard->now_ms; /* in place of accepted_ns */
-    timer_cancel(b->shard->timers, &conn->timer);
-    if (conn->keep_alive_ms) {
-        timer_set(b->shard->timers, &conn->timer, b->shard->now_ms + conn->keep_alive_ms);
+    metric_observe(b->shard->metrics, METRIC_HISTOGRAM_CONNECT, b->shard->now_ns - conn->more->accepted_ns);
+    if (ban_connected(b->node->auth->bans, c->client_id, b->shard->wall_ms)) {
+        log_event(LOG_WARN, "banned", {"client", LOG_SLICE(c->client_id)},
+                  {"reason", LOG_STR("connects over and over")});
     }
+    login_opened(conn);
     conn_opened(conn);
+    goodbye_watch(conn);
     goodbye_session(b, &out); /* of an earlier session that Clean Start has ended */
+    access_visit(b, session);
+    if (conn->state != CONN_OPEN) {
+        return;
+    }
     share_online(b, session, true);
     deliver_pump(conn); /* [MQTT-4.4.0-1] */
     replay_wake(b, session);
+}
+
+/* It goes to the home shard of its client id, where the CONNECT, still in its buffer, is read again. */
+static void move_home(struct broker *b, struct conn *conn, unsigned home, const struct mqtt_connect *c)
+{
+    struct mail mail = {.kind = MAIL_CONN, .ptr = conn};
+
+    if (!conn_may_move(conn)) { /* TLS or WebSocket has still something to send from here */
+        conn->again = true;
+    } else if (shard_post(b->shard, home, &mail) != 0) {
+        refuse(conn, (uint8_t)c->version, MQTT_SERVER_BUSY, c, NULL);
+    } else {
+        conn_detach(conn);
+    }
+}
+
+/* Who this is, and what is against it. Returns false if it is refused, or the answer is not there yet. */
+static bool admit(struct broker *b, struct conn *conn, const struct mqtt_frame *frame, struct mqtt_connect *c,
+                  bool *ret_assign, char assigned[ASSIGNED_BYTES + 1])
+{
+    enum mqtt_reason reason;
+    const char *why = NULL;
+
+    switch (login_check(conn, c, frame, &reason, &why)) {
+    case LOGIN_NO:
+        refuse(conn, (uint8_t)c->version, reason, c, why);
+        return false;
+    case LOGIN_AGAIN:
+    case LOGIN_SENT:
+        return false;
+    case LOGIN_YES:
+        break;
+    }
+    *ret_assign = c->client_id.len == 0;
+    if (*ret_assign && login_client_id(conn).len > 0) {
+        c->client_id = login_client_id(conn);
+    } else if (*ret_assign) {
+        c->client_id = assign_client_id(b, assigned);
+    }
+    reason = check_known(b, conn, c, &why);
+    if (reason != MQTT_SUCCESS) {
+        refuse(conn, (uint8_t)c->version, reason, c, why);
+    }
+    return reason == MQTT_SUCCESS;
 }
 
 bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame)
@@ -394,27 +479,22 @@ bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame)
     struct mqtt_connect c = {0};
     uint8_t version = 0;
     char assigned[ASSIGNED_BYTES + 1];
+    bool assign;
     enum mqtt_reason reason = mqtt_connect_decode(frame->body, frame->flags, &version, &c);
 
     if (reason == MQTT_SUCCESS) {
         reason = b->stopping ? MQTT_SERVER_UNAVAILABLE : check_connect(b, conn, &c);
     }
     if (reason != MQTT_SUCCESS) {
-        refuse(conn, version, reason, &c);
+        refuse(conn, version, reason, &c, NULL);
         return false;
     }
-    bool assign = c.client_id.len == 0;
-    if (assign) {
-        c.client_id = assign_client_id(b, assigned);
+    if (!admit(b, conn, frame, &c, &assign, assigned)) {
+        return login_exchanging(conn) && conn->state == CONN_GUEST && !conn->paused;
     }
     unsigned home = broker_home(b, broker_hash(b, c.client_id));
-    if (home != b->shard->index) { /* once: there the CONNECT, still in its buffer, is read again */
-        struct mail mail = {.kind = MAIL_CONN, .ptr = conn};
-        if (shard_post(b->shard, home, &mail) != 0) {
-            refuse(conn, version, MQTT_SERVER_BUSY, &c);
-        } else {
-            conn_detach(conn);
-        }
+    if (home != b->shard->index) {
+        move_home(b, conn, home, &c);
         return false;
     }
     struct session *earlier =

@@ -1,6 +1,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "broker/flow/access.h"
 #include "broker/flow/flow.h"
 
 /* Which of the scratch frames holds the QoS 0 frame for this kind of connection. */
@@ -71,14 +72,19 @@ static bool too_large(const struct conn *conn, const struct mqtt_delivery *d)
 static bool send_publish(struct broker *b, struct conn *conn, struct mqtt_delivery *d, uint64_t topic_hash,
                          struct message *m)
 {
+    if (!mount_strip(conn, &d->topic)) { /* subscribed to through another listener */
+        broker_metric(b, METRIC_DROPPED_DENIED, 1);
+        return false;
+    }
     if (too_large(conn, d)) {
         broker_metric(b, METRIC_DROPPED_TOO_LARGE, 1);
         return false;
     }
-    if (conn->alias_out) {
-        d->topic_alias = alias_out_use(conn->alias_out, topic_hash, d->topic.len, &d->alias_only);
+    struct alias_out *alias_out = conn->more ? conn->more->alias_out : NULL;
+    if (alias_out) {
+        d->topic_alias = alias_out_use(alias_out, topic_hash, d->topic.len, &d->alias_only);
         if (d->topic_alias && !d->alias_only && too_large(conn, d)) {
-            alias_out_forget(conn->alias_out, d->topic_alias); /* no room to say the number */
+            alias_out_forget(alias_out, d->topic_alias); /* no room to say the number */
             d->topic_alias = 0;
         }
         broker_metric(b, METRIC_FEATURE_TOPIC_ALIAS_OUT, d->topic_alias != 0);
@@ -151,8 +157,8 @@ static int deliver_qos0(struct broker *b, struct session *session, struct public
         return -EAGAIN;
     }
     bool large = pub->payload.len >= OUTBOX_SHARED_BYTES_MIN;
-    if (how->shared_frame && !large && !how->retain && how->ids.len == 0 && !conn->alias_out &&
-        send_shared_frame(b, conn, pub)) {
+    if (how->shared_frame && !large && !how->retain && how->ids.len == 0 && !(conn->more && conn->more->alias_out) &&
+        conn->listener->mount.len == 0 && send_shared_frame(b, conn, pub)) {
         return 0;
     }
     struct mqtt_delivery d;
@@ -174,6 +180,10 @@ int deliver(struct broker *b, struct session *session, struct publication *pub, 
 {
     uint8_t qos = how->qos < pub->qos ? how->qos : pub->qos; /* [MQTT-3.8.4-8] */
 
+    if (session->open_version != b->policy->version && !access_receive(b, session, pub->topic, pub->topic_hash)) {
+        broker_metric(b, METRIC_DROPPED_DENIED, 1);
+        return -EACCES;
+    }
     if (qos == 0) {
         return deliver_qos0(b, session, pub, how);
     }
@@ -236,6 +246,11 @@ static void send_entry(struct broker *b, struct conn *conn, struct queue_entry *
     publication_of_message(&pub, e->message);
     if (!e->sent_before && pub.expires_at_ms <= b->shard->wall_ms) { /* [MQTT-3.3.2-5], [MQTT-4.3.3-7] once sent */
         broker_metric(b, METRIC_DROPPED_EXPIRED, 1);
+        give_up(b, session, number);
+        return;
+    }
+    if (session->open_version != b->policy->version && !access_receive(b, session, pub.topic, pub.topic_hash)) {
+        broker_metric(b, METRIC_DROPPED_DENIED, 1); /* it may have been sent before: it is not sent again */
         give_up(b, session, number);
         return;
     }

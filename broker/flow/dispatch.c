@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "broker/flow/flow.h"
+#include "broker/flow/login.h"
 #include "proto/base/log.h"
 #include "proto/mqtt/control.h"
 
@@ -20,17 +21,6 @@ static bool ping(struct conn *conn, const struct mqtt_frame *frame)
     return true;
 }
 
-/* An open connection has no authentication method: CONNECT with one is refused [MQTT-4.12.0-7]. */
-static bool auth(struct conn *conn, const struct mqtt_frame *frame)
-{
-    struct mqtt_auth a;
-    enum mqtt_reason reason =
-        conn->version == MQTT_V5 ? mqtt_auth_decode(frame->body, frame->flags, &a) : MQTT_PROTOCOL_ERROR;
-
-    goodbye(conn, reason == MQTT_SUCCESS ? MQTT_PROTOCOL_ERROR : reason, "AUTH without an authentication method");
-    return false;
-}
-
 /* Answers to a client that sends too fast for its own socket: stop reading until it has read. */
 static bool mind_outbox(struct conn *conn, bool more)
 {
@@ -41,9 +31,24 @@ static bool mind_outbox(struct conn *conn, bool more)
     return more;
 }
 
+/* Between CONNECT and CONNACK, when the client has named an Authentication Method. */
+static bool dispatch_login(struct conn *conn, const struct mqtt_frame *frame)
+{
+    if (frame->type == MQTT_AUTH) {
+        return login_auth(conn, frame);
+    }
+    goodbye(conn, MQTT_PROTOCOL_ERROR, /* [MQTT-3.1.2-30] */
+            frame->type == MQTT_DISCONNECT ? "DISCONNECT before CONNACK"
+                                           : "neither AUTH nor DISCONNECT before CONNACK");
+    return false;
+}
+
 static bool dispatch_packet(struct conn *conn, const struct mqtt_frame *frame)
 {
     if (conn->state == CONN_GUEST) {
+        if (login_exchanging(conn)) {
+            return dispatch_login(conn, frame);
+        }
         if (frame->type != MQTT_CONNECT) { /* [MQTT-3.1.0-1] */
             goodbye(conn, MQTT_PROTOCOL_ERROR, "first packet is not CONNECT");
             return false;
@@ -69,7 +74,7 @@ static bool dispatch_packet(struct conn *conn, const struct mqtt_frame *frame)
     case MQTT_DISCONNECT:
         return disconnect_from_client(conn, frame);
     case MQTT_AUTH:
-        return auth(conn, frame);
+        return login_auth(conn, frame);
     case MQTT_CONNECT: /* [MQTT-3.1.0-2] */
         goodbye(conn, MQTT_PROTOCOL_ERROR, "second CONNECT");
         return false;
@@ -84,7 +89,7 @@ static bool dispatch_packet(struct conn *conn, const struct mqtt_frame *frame)
 
 static void dispatch_broken(struct conn *conn, enum mqtt_reason reason, const struct mqtt_frame *frame)
 {
-    if (conn->state == CONN_GUEST && frame->type != MQTT_CONNECT) {
+    if (conn->state == CONN_GUEST && frame->type != MQTT_CONNECT && !login_exchanging(conn)) {
         goodbye(conn, MQTT_PROTOCOL_ERROR, "first packet is not CONNECT");
         return;
     }
@@ -112,6 +117,7 @@ static void dispatch_drained(struct conn *conn)
 static void dispatch_freed(struct conn *conn)
 {
     receipt_orphan(conn);
+    login_free(conn);
 }
 
 const struct conn_handler dispatch_conn_handler = {

@@ -6,24 +6,25 @@
 
 /* All mail between shards. In brackets: the fields of struct mail that are used. */
 enum mail_kind {
-    MAIL_CONN,           /* [ptr conn] a connection moves to the home of its client id */
-    MAIL_PUBLISH,        /* [ptr message, n publish flags, ptr2 receipt] deliver to the sessions here */
-    MAIL_PARCEL,         /* [ptr parcel] many small ones of QoS 0, to deliver to the sessions here */
-    MAIL_PARCEL_BACK,    /* [ptr parcel] read: to be filled again */
-    MAIL_PUBLISH_DONE,   /* [n] that many mails with a receipt have been handled */
-    MAIL_RECEIPT_HOLD,   /* [ptr receipt] the sender will settle it too, and is far behind */
-    MAIL_RECEIPT_SLOW,   /* [ptr receipt] the sender, who will settle it, is far behind */
-    MAIL_RECEIPT_SETTLE, /* [ptr receipt] one less */
-    MAIL_RECEIPT_REASON, /* [ptr receipt, n] acknowledge it with this reason code */
-    MAIL_ROUTE,          /* [ptr route_request] to the control shard */
-    MAIL_ROUTE_DONE,     /* [ptr route_request] and back */
-    MAIL_SHARE_JOIN,     /* [ptr share_request] to the share's home */
-    MAIL_SHARE_JOINED,   /* [ptr share_request] and back */
-    MAIL_SHARE_LEAVE,    /* [a share, b session] */
-    MAIL_SHARE_PRESENCE, /* [a share, b session, n window; c 1 online] */
-    MAIL_SHARE_PUBLISH,  /* [ptr message, a share, b session not to pick (0: any), n sole, ptr2 receipt] to its home */
-    MAIL_SHARE_DELIVER,  /* [ptr message, a share, b session, n sole, c shard of the receipt, ptr2 receipt] */
-    MAIL_SHARE_SETTLED,  /* [a share, b session, n] the member has so many less outstanding */
+    MAIL_CONN,             /* [ptr conn] a connection moves to the home of its client id */
+    MAIL_PUBLISH,          /* [ptr message, n publish flags, ptr2 receipt] deliver to the sessions here */
+    MAIL_PARCEL,           /* [ptr parcel] many small ones of QoS 0, to deliver to the sessions here */
+    MAIL_PARCEL_BACK,      /* [ptr parcel] read: to be filled again */
+    MAIL_PUBLISH_DONE,     /* [n] that many mails with a receipt have been handled */
+    MAIL_RECEIPT_HOLD,     /* [ptr receipt] the sender will settle it too, and is far behind */
+    MAIL_RECEIPT_SLOW,     /* [ptr receipt] the sender, who will settle it, is far behind */
+    MAIL_RECEIPT_SETTLE,   /* [ptr receipt] one less */
+    MAIL_RECEIPT_REASON,   /* [ptr receipt, n] acknowledge it with this reason code */
+    MAIL_ROUTE,            /* [ptr route_request] to the control shard */
+    MAIL_ROUTE_DONE,       /* [ptr route_request] and back */
+    MAIL_SHARE_JOIN,       /* [ptr share_request] to the share's home */
+    MAIL_SHARE_JOINED,     /* [ptr share_request] and back */
+    MAIL_SHARE_LEAVE,      /* [a share, b session] */
+    MAIL_SHARE_PRESENCE,   /* [a share, b session, n window; c 1 online] */
+    MAIL_SHARE_PUBLISH,    /* [ptr message, a share, b session not to pick (0: any), n sole and refusals, ptr2 receipt]
+                              home */
+    MAIL_SHARE_DELIVER,    /* [ptr message, a share, b session, n the same, c shard of the receipt, ptr2 receipt] */
+    MAIL_SHARE_SETTLED,    /* [a share, b session, n] the member has so many less outstanding */
     MAIL_RETAINED_BARRIER, /* [ptr replay] flush what was published before, to the homes of its topics */
     MAIL_RETAINED_PASSED,  /* [ptr replay] everything from the sender has come */
     MAIL_RETAINED_READY,   /* [ptr replay] and from all shards */

@@ -5,6 +5,7 @@
 #include "broker/flow/broker.h"
 #include "proto/mqtt/ack.h"
 #include "proto/mqtt/publish.h"
+#include "proto/mqtt/subscribe.h"
 
 /* ---- receipt.c: who still has to take responsibility for a QoS 1 or 2 message ---- */
 
@@ -123,7 +124,18 @@ void deliver_begin(struct broker *b);
 /* Send what waits as far as window and outbox allow. */
 void deliver_pump(struct conn *conn);
 
-/* ---- publish.c ---- */
+/* ---- mount.c: the mount points of listeners ---- */
+
+/* A client's topic as the broker knows it: borrowed from the packet or from b->mounted. ptr NULL: memory is out. */
+struct slice mount_topic(struct broker *b, const struct conn *conn, struct slice topic);
+/* The same for a filter; `$share/NAME/` stays in front. */
+struct slice mount_filter(struct broker *b, const struct conn *conn, struct slice filter);
+/* The other way round: false if the topic is not one that the client can name. */
+bool mount_strip(const struct conn *conn, struct slice *topic);
+/* All filters of a SUBSCRIBE, encoded anew into out. */
+void mount_subscribe(struct broker *b, const struct conn *conn, struct mqtt_subscribe *packet, struct buf *out);
+
+/* ---- publish.c: a client's PUBLISH; publish_route.c: its way ---- */
 bool publish_from_client(struct conn *conn, const struct mqtt_frame *frame);
 bool publish_release(struct conn *conn, const struct mqtt_frame *frame); /* PUBREL */
 /* Route one message from here: to local sessions, other shards, shares, the retained store. open NULL: nobody waits.
@@ -161,6 +173,8 @@ bool subscribe_from_client(struct conn *conn, const struct mqtt_frame *frame);
 bool unsubscribe_from_client(struct conn *conn, const struct mqtt_frame *frame);
 /* It has ended: take its subscriptions out of every table. */
 void subscribe_forget(struct broker *b, struct session *session);
+/* End one subscription that the rules no longer allow. filter is not a shared one's. */
+void subscribe_revoke(struct broker *b, struct session *session, struct slice filter);
 void subscribe_conn_gone(struct conn *conn);
 void subscribe_deinit(struct broker *b); /* all threads have ended */
 /* One filter of a job has been settled, with 0 or a negative errno. */
@@ -227,7 +241,8 @@ void replay_deinit(struct broker *b); /* all threads have ended */
 void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text);
 void goodbye_lost(struct conn *conn, int error); /* the peer has closed, or the network failed */
 bool disconnect_from_client(struct conn *conn, const struct mqtt_frame *frame);
-void goodbye_timeout(struct conn *conn); /* CONNECT deadline, keep alive, rate */
+void goodbye_timeout(struct conn *conn); /* CONNECT deadline, keep alive, rate, end of a token */
+void goodbye_watch(struct conn *conn);   /* set the timer of an open connection for the next of them */
 /* What a command has left over: a session that ended is forgotten everywhere, a will is published. */
 void goodbye_session(struct broker *b, struct outcome *outcome);
 /* Arm the shard's timer for the earliest TICK. */

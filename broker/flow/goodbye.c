@@ -5,10 +5,12 @@
 #include <stdlib.h>
 
 #include "broker/flow/flow.h"
+#include "broker/flow/login.h"
 #include "proto/base/log.h"
 #include "proto/mqtt/control.h"
 
 #define TICKS_A_TURN 256u
+#define EXPIRY_STEP_MS 60000u
 
 void goodbye_session(struct broker *b, struct outcome *out)
 {
@@ -146,7 +148,7 @@ void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text)
         send_disconnect(b, conn, reason, text);
     }
     detach(conn, &(struct parting){0});
-    if (conn_out_bytes(conn) > 0) {
+    if (conn_out_bytes(conn) > 0 || (conn->more && conn->more->channel)) {
         conn_finish(conn); /* [MQTT-3.14.4-2] */
     } else {               /* a 3.x client: there is no last word to be lost */
         conn_drop(conn);
@@ -164,7 +166,11 @@ void goodbye_lost(struct conn *conn, int error)
     log_gone(conn, conn->state == CONN_GUEST ? LOG_DEBUG : LOG_INFO, "connection lost",
              error ? strerror(-error) : "closed by the peer without DISCONNECT");
     detach(conn, &(struct parting){0});
-    conn_drop(conn);
+    if (conn_has_last_word(conn)) {
+        conn_finish(conn);
+    } else {
+        conn_drop(conn);
+    }
 }
 
 bool disconnect_from_client(struct conn *conn, const struct mqtt_frame *frame)
@@ -205,22 +211,44 @@ void goodbye_timeout(struct conn *conn)
         conn_drop(conn);
         return;
     }
-    if (conn->paused & PAUSE_RATE) {
-        conn->rate_tokens = conn->rate_tokens ? conn->rate_tokens : 1;
-        conn_resume(conn, PAUSE_RATE);
-    }
-    if (conn->keep_alive_ms == 0) {
+    const struct principal *p = conn->session->principal;
+    if (p && p->expires_at_ms <= b->shard->wall_ms) {
+        broker_metric(b, METRIC_CLIENTS_REVOKED, 1);
+        goodbye(conn, MQTT_NOT_AUTHORIZED, "the token or certificate has expired");
         return;
     }
-    uint64_t due_ms = conn->heard_ms + conn->keep_alive_ms;
-    if (conn->paused) { /* nothing is read: silence proves nothing */
-        due_ms = b->shard->now_ms + conn->keep_alive_ms;
+    if (conn->paused & PAUSE_RATE && conn->more->read_at_ms <= b->shard->now_ms) {
+        conn_resume(conn, PAUSE_RATE);
     }
-    if (due_ms <= b->shard->now_ms) {
+    if (conn->keep_alive_ms && !conn->paused && conn->heard_ms + conn->keep_alive_ms <= b->shard->now_ms) {
         goodbye(conn, MQTT_KEEP_ALIVE_TIMEOUT, NULL);
         return;
     }
-    timer_set(b->shard->timers, &conn->timer, due_ms);
+    goodbye_watch(conn);
+}
+
+void goodbye_watch(struct conn *conn)
+{
+    struct broker *b = broker_of(conn);
+    const struct principal *p = conn->session->principal;
+    uint64_t now_ms = b->shard->now_ms, due_ms = UINT64_MAX;
+
+    if (conn->keep_alive_ms) { /* while nothing is read silence proves nothing */
+        due_ms = (conn->paused ? now_ms : conn->heard_ms) + conn->keep_alive_ms;
+    }
+    if (p && p->expires_at_ms != UINT64_MAX) {
+        uint64_t left_ms = p->expires_at_ms > b->shard->wall_ms ? p->expires_at_ms - b->shard->wall_ms : 0;
+        left_ms = left_ms < EXPIRY_STEP_MS ? left_ms : EXPIRY_STEP_MS; /* the wall clock may be set meanwhile */
+        due_ms = now_ms + left_ms < due_ms ? now_ms + left_ms : due_ms;
+    }
+    if (conn->paused & PAUSE_RATE && conn->more->read_at_ms < due_ms) {
+        due_ms = conn->more->read_at_ms;
+    }
+    if (due_ms == UINT64_MAX) {
+        timer_cancel(b->shard->timers, &conn->timer);
+    } else {
+        timer_set(b->shard->timers, &conn->timer, due_ms);
+    }
 }
 
 void goodbye_all(struct broker *b)

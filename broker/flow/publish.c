@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "broker/flow/access.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/flow.h"
+#include "broker/flow/login.h"
 #include "proto/base/log.h"
 #include "proto/base/utf8.h"
 #include "proto/mqtt/topic.h"
@@ -33,20 +35,18 @@ static enum mqtt_reason resolve_alias(struct broker *b, struct conn *conn, struc
         return MQTT_TOPIC_ALIAS_INVALID;
     }
     broker_metric(b, METRIC_FEATURE_TOPIC_ALIAS_IN, 1);
-    if (!conn->alias_in) {
-        conn->alias_in = alias_in_new(conn->in_alias_max);
-        if (!conn->alias_in) {
-            return MQTT_SERVER_BUSY;
-        }
+    struct conn_more *more = conn_more(conn);
+    if (!more || (!more->alias_in && !(more->alias_in = alias_in_new(conn->in_alias_max)))) {
+        return MQTT_SERVER_BUSY;
     }
     if (p->topic.len == 0) {
-        p->topic = alias_in_get(conn->alias_in, alias);
+        p->topic = alias_in_get(more->alias_in, alias);
         return p->topic.len > 0 ? MQTT_SUCCESS : MQTT_PROTOCOL_ERROR;
     }
     if (!mqtt_topic_valid(p->topic, b->config->mqtt.max_topic_levels)) {
         return MQTT_TOPIC_NAME_INVALID;
     }
-    return alias_in_set(conn->alias_in, alias, p->topic) == 0 ? MQTT_SUCCESS : MQTT_SERVER_BUSY;
+    return alias_in_set(more->alias_in, alias, p->topic) == 0 ? MQTT_SUCCESS : MQTT_SERVER_BUSY;
 }
 
 static enum mqtt_reason check_properties(struct broker *b, struct conn *conn, struct mqtt_publish *p)
@@ -99,9 +99,34 @@ static enum mqtt_reason check_publish(struct broker *b, struct conn *conn, struc
     return MQTT_SUCCESS;
 }
 
-/* What is refused with the acknowledgement, so that the connection lives on. */
-static enum mqtt_reason check_access(struct broker *b, const struct mqtt_publish *p)
+/* What the rules say. Returns false if that is not known yet: the packet is handled again. */
+static bool check_rules(struct broker *b, struct conn *conn, const struct mqtt_publish *p,
+                        enum acl_verdict *ret_verdict)
 {
+    struct acl_request request = {.action = ACL_PUBLISH, .topic = p->topic, .qos = p->qos, .retain = p->retain};
+    uint64_t hash;
+
+    if (conn->session->seen_version == b->policy->version && !conn->session->ruled) {
+        *ret_verdict = ACL_ALLOW;
+        return true;
+    }
+    hash = broker_hash(b, p->topic);
+    *ret_verdict = access_publish(b, conn->session, p->topic, hash, p->qos, p->retain);
+    if (*ret_verdict == ACL_NONE) {
+        *ret_verdict = access_ask(b, conn, &request, hash);
+    }
+    return *ret_verdict != ACL_NONE;
+}
+
+/* What is refused with the acknowledgement, so that the connection lives on. */
+static enum mqtt_reason check_access(struct broker *b, struct conn *conn, const struct mqtt_publish *p,
+                                     enum acl_verdict verdict)
+{
+    if (verdict == ACL_DENY) {
+        broker_metric(b, METRIC_PUBLISH_DENIED, 1);
+        access_refused(b, conn->session, "publish", p->topic);
+        return MQTT_NOT_AUTHORIZED;
+    }
     if (p->topic.len >= 5 && memcmp(p->topic.ptr, "$SYS/", 5) == 0) { /* ours alone (4.7.2) */
         return MQTT_NOT_AUTHORIZED;
     }
@@ -112,261 +137,46 @@ static enum mqtt_reason check_access(struct broker *b, const struct mqtt_publish
     return MQTT_SUCCESS;
 }
 
-/* limits.max_publish_rate: a bucket of one second's tokens; when it is empty, reading pauses until there is one again.
- */
-static void count_rate(struct broker *b, struct conn *conn)
+/* Take one PUBLISH out of a pair of buckets. Returns how long to wait, in nanoseconds. */
+static uint64_t take(struct rate *packets, uint64_t packets_a_second, struct rate *bytes, uint64_t bytes_a_second,
+                     uint32_t size, uint64_t now_ns)
 {
-    uint32_t rate = b->config->limits.max_publish_rate;
+    uint64_t wait_ns = packets_a_second ? rate_take(packets, packets_a_second, 1, now_ns) : 0;
+    uint64_t more_ns = bytes_a_second ? rate_take(bytes, bytes_a_second, size, now_ns) : 0;
 
-    if (rate == 0) {
-        return;
+    return wait_ns > more_ns ? wait_ns : more_ns;
+}
+
+/* The rates of the client, its user and its listener: when one is used up, reading pauses until it is not. Nothing is
+ * dropped. */
+static void count_rate(struct broker *b, struct conn *conn, uint32_t size)
+{
+    const struct config *c = b->config;
+    struct listener *l = (struct listener *)conn->listener;
+    const struct principal *p = conn->session->principal;
+    uint64_t now_ns = b->shard->now_ns, wait_ns = 0, other_ns;
+
+    if (c->limits.max_publish_rate || c->limits.max_publish_byte_rate) {
+        struct conn_more *more = conn_more(conn);
+        wait_ns = more ? take(&more->publish_rate, c->limits.max_publish_rate, &more->publish_byte_rate,
+                              c->limits.max_publish_byte_rate, size, now_ns)
+                       : 0;
     }
-    uint64_t elapsed_ms = b->shard->now_ms - conn->rate_at_ms;
-    uint64_t gained = elapsed_ms > 1000 ? rate : elapsed_ms * rate / 1000;
-    if (gained > 0) {
-        conn->rate_tokens = (uint32_t)(conn->rate_tokens + gained > rate ? rate : conn->rate_tokens + gained);
-        conn->rate_at_ms = b->shard->now_ms;
+    if (p && p->rate && (c->limits.max_user_publish_rate || c->limits.max_user_publish_byte_rate)) {
+        other_ns = take(&p->rate->publish, c->limits.max_user_publish_rate, &p->rate->publish_bytes,
+                        c->limits.max_user_publish_byte_rate, size, now_ns);
+        wait_ns = other_ns > wait_ns ? other_ns : wait_ns;
     }
-    if (conn->rate_tokens > 0) {
-        conn->rate_tokens--;
+    if (l->config->max_publish_rate || l->config->max_publish_byte_rate) {
+        other_ns = take(&l->publish_rate, l->config->max_publish_rate, &l->publish_byte_rate,
+                        l->config->max_publish_byte_rate, size, now_ns);
+        wait_ns = other_ns > wait_ns ? other_ns : wait_ns;
     }
-    if (conn->rate_tokens == 0) {
+    if (wait_ns > 0 && conn_more(conn)) {
+        conn->more->read_at_ms = b->shard->now_ms + wait_ns / 1000000 + 1;
         conn_pause(conn, PAUSE_RATE);
-        timer_set(b->shard->timers, &conn->timer, b->shard->now_ms + 1000 / rate + 1);
+        goodbye_watch(conn);
     }
-}
-
-/* ---- routing ---- */
-
-/* What became of a message among the sessions of this shard. */
-struct local_fate {
-    unsigned matched;     /* sessions that were to have it */
-    struct session *slow; /* the one receiver, if it is the only one and far behind */
-    struct delivery how;  /* parked: how slow is to get it; nobody has it yet */
-    bool parked;
-    bool full;      /* the one receiver's queue is full: it did not take it */
-    bool no_memory; /* somebody did not get it for lack of memory */
-};
-
-/* Hand a message to the matching sessions at home here. may_wait: its publisher can wait for its one receiver. */
-static struct local_fate route_local(struct broker *b, struct publication *pub, bool may_wait)
-{
-    const struct match *m = match_cache_local(b->cache, b->tree, pub->topic, pub->topic_hash);
-    struct local_fate fate = {0};
-
-    if (!m) {
-        broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
-        fate.no_memory = true;
-        return fate;
-    }
-    for (uint32_t i = 0; i < m->count; i++) {
-        const struct match_entry *e = &m->entries[i];
-        struct session *session = e->owner;
-        bool self = session->uid == pub->publisher;
-        struct delivery how = {
-            .ids = slice_of(m->ids + (self ? e->self_ids_at : e->ids_at), self ? e->self_ids_len : e->ids_len),
-            .qos = self ? e->self_qos : e->qos,
-            .retain = pub->retain && (self ? e->self_retain_as_published : e->retain_as_published),
-            .shared_frame = m->count > 1,
-        };
-        if (how.qos == MATCH_NONE) { /* [MQTT-3.8.3-3] */
-            continue;
-        }
-        fate.matched++;
-        if (may_wait && m->count == 1 && how.qos > 0) {
-            fate.parked = hold_park_wanted(b, session, publication_bytes(pub));
-            if (fate.parked) {
-                fate.slow = session;
-                fate.how = how;
-                break;
-            }
-            if (session->parked_count > 0) { /* it cannot wait, and must not overtake those that do */
-                broker_metric(b, METRIC_DROPPED_QUEUE_FULL, 1);
-                fate.full = true;
-                break;
-            }
-        }
-        int rc = deliver(b, session, pub, &how);
-        fate.no_memory |= rc == -ENOMEM;
-        if (m->count == 1 && how.qos > 0 && pub->qos > 0) {
-            fate.full = rc == -ENOBUFS;
-            fate.slow = rc == 0 && hold_wanted(b, session) ? session : NULL;
-        }
-    }
-    return fate;
-}
-
-/* Store or clear the retained message of a topic that is at home here. */
-static enum mqtt_reason retain_here(struct broker *b, struct publication *pub)
-{
-    struct command command = {.type = COMMAND_RETAIN, .wall_ms = b->shard->wall_ms};
-    struct outcome outcome = {.error = -ENOMEM};
-
-    command.retain = publication_message(pub);
-    if (command.retain) {
-        group_apply(&b->groups[group_of(pub->topic_hash)], &command, &outcome);
-    }
-    if (outcome.error) {
-        broker_metric(b, METRIC_DROPPED_RETAIN_QUOTA, 1);
-        log_event(
-            LOG_WARN, "retained_refused", {"topic", LOG_SLICE(pub->topic)},
-            {"reason", LOG_STR(outcome.error == -EDQUOT ? "limits.max_retained_messages or _bytes" : "no memory")});
-        return outcome.error == -EDQUOT ? MQTT_QUOTA_EXCEEDED : RECEIPT_NO_MEMORY;
-    }
-    return MQTT_SUCCESS;
-}
-
-/* One mail to another shard: to deliver, to store, or both. */
-static void mail_publication(struct broker *b, struct publication *pub, struct receipt_open *open, unsigned shard,
-                             unsigned flags)
-{
-    if (!open && pub->qos == 0 && !(flags & PUBLISH_RETAIN) && parcel_put(b, shard, pub)) {
-        return;
-    }
-    parcel_post(b, shard); /* nothing overtakes what was published before */
-    struct message *message = publication_message(pub);
-    struct mail mail = {.kind = MAIL_PUBLISH, .n = flags};
-
-    if (!message) {
-        broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
-        if (open) {
-            open->failed = true;
-        }
-        return;
-    }
-    if (open) {
-        mail.ptr2 = receipt_wait_shard(b, open, shard);
-        if (!mail.ptr2) {
-            return;
-        }
-        mail.n |= PUBLISH_RECEIPT;
-    }
-    mail.ptr = message_ref(message);
-    if (shard_post(b->shard, shard, &mail) != 0) {
-        message_unref(message);
-        broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
-        if (open) {
-            receipt_unwait_shard(b, open, shard);
-            open->failed = true;
-        }
-    }
-}
-
-/* The publisher waits until its one receiver has caught up, or has room. */
-static void hold(struct broker *b, const struct local_fate *fate, struct publication *pub, struct receipt_ref ref)
-{
-    if (fate->parked) {
-        hold_park(b, fate->slow, ref, pub, &fate->how);
-    } else {
-        hold_add(b, fate->slow, ref);
-    }
-}
-
-bool publish_route(struct broker *b, struct publication *pub, struct receipt_open *open)
-{
-    const struct route_match *routes = match_cache_routes(b->cache, b->node->routes, pub->topic, pub->topic_hash);
-    unsigned self = b->shard->index;
-    unsigned home = pub->retain ? broker_home(b, pub->topic_hash) : self;
-
-    deliver_begin(b);
-    if (!routes) {
-        broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
-        if (open) {
-            open->failed = true;
-        }
-        return false;
-    }
-    uint64_t shards = routes->shards;
-    bool sole = (unsigned)__builtin_popcountll(shards) + routes->share_count == 1;
-    bool matched = (shards & ~(1ull << self)) != 0 || routes->share_count > 0;
-    for (uint32_t i = 0; i < routes->share_count; i++) {
-        share_publish(b, &routes->shares[i], pub, open, sole);
-    }
-    uint64_t mails = (shards & ~(1ull << self)) | (home != self ? 1ull << home : 0);
-    while (mails) {
-        unsigned shard = (unsigned)__builtin_ctzll(mails);
-        mails &= mails - 1;
-        mail_publication(b, pub, open, shard,
-                         (shards >> shard & 1 ? PUBLISH_DELIVER : 0u) |
-                             (pub->retain && shard == home ? PUBLISH_RETAIN : 0u) | (sole ? PUBLISH_SOLE : 0u));
-    }
-    enum mqtt_reason retained = pub->retain && home == self ? retain_here(b, pub) : MQTT_SUCCESS;
-    if (retained != MQTT_SUCCESS && open) {
-        open->reason = (uint8_t)retained;
-    }
-    if (shards >> self & 1) {
-        struct local_fate fate = route_local(b, pub, sole && open && pub->qos > 0);
-        matched |= fate.matched > 0;
-        if (sole && open && fate.full) {
-            open->reason = MQTT_QUOTA_EXCEEDED;
-        }
-        if (open && fate.no_memory) {
-            open->reason = RECEIPT_NO_MEMORY;
-        }
-        struct receipt *r = sole && open && fate.slow ? receipt_wait(b, open) : NULL;
-        if (r) {
-            receipt_hold(r);
-            hold(b, &fate, pub, (struct receipt_ref){r, self});
-        }
-    }
-    return matched;
-}
-
-/* The publisher is to be told that somebody did not get it. */
-static void answer_reason(struct broker *b, const struct mail *mail, enum mqtt_reason reason)
-{
-    if (reason != MQTT_SUCCESS && mail->n & PUBLISH_RECEIPT) {
-        receipt_reason(b, (struct receipt_ref){mail->ptr2, mail->from}, reason);
-    }
-}
-
-/* The same for a publisher on another shard, which must know before it is told that the message is through. */
-static void hold_remote(struct broker *b, const struct local_fate *fate, struct publication *pub,
-                        const struct mail *mail)
-{
-    struct mail wait = {.kind = MAIL_RECEIPT_HOLD, .ptr = mail->ptr2};
-
-    if (shard_post(b->shard, mail->from, &wait) == 0) {
-        hold(b, fate, pub, (struct receipt_ref){mail->ptr2, mail->from});
-    } else if (fate->parked) { /* it cannot be made to wait */
-        answer_reason(b, mail,
-                      deliver(b, fate->slow, pub, &fate->how) == -ENOBUFS ? MQTT_QUOTA_EXCEEDED : MQTT_SUCCESS);
-    }
-}
-
-void publish_deliver(struct broker *b, struct publication *pub)
-{
-    deliver_begin(b);
-    (void)route_local(b, pub, false);
-}
-
-void publish_from_shard(struct broker *b, const struct mail *mail)
-{
-    struct message *message = mail->ptr;
-    struct publication pub;
-
-    publication_of_message(&pub, message);
-    deliver_begin(b);
-    if (mail->n & PUBLISH_RETAIN) {
-        answer_reason(b, mail, retain_here(b, &pub));
-    }
-    if (mail->n & PUBLISH_DELIVER) {
-        bool may_wait = mail->n & PUBLISH_SOLE && mail->n & PUBLISH_RECEIPT;
-        struct local_fate fate = route_local(b, &pub, may_wait);
-        if (fate.full && mail->n & PUBLISH_SOLE) {
-            answer_reason(b, mail, MQTT_QUOTA_EXCEEDED);
-        }
-        if (fate.no_memory) {
-            answer_reason(b, mail, RECEIPT_NO_MEMORY);
-        }
-        if (fate.slow && may_wait) {
-            hold_remote(b, &fate, &pub, mail);
-        }
-    }
-    if (mail->n & PUBLISH_RECEIPT) {
-        b->settled[mail->from]++;
-    }
-    message_unref(message);
 }
 
 /* ---- the head ---- */
@@ -441,47 +251,84 @@ static void publish_acknowledged(struct broker *b, struct conn *conn, const stru
     goodbye(conn, MQTT_SERVER_BUSY, "out of memory");
 }
 
+/* What ends the connection; also: Receive Maximum. The topic is put behind its mount point. */
+static enum mqtt_reason check_packet(struct broker *b, struct conn *conn, struct mqtt_publish *p)
+{
+    enum mqtt_reason reason = check_publish(b, conn, p);
+
+    if (reason == MQTT_SUCCESS && p->qos > 0 && conn->version == MQTT_V5 &&
+        conn->session->qos2.count + conn->puback_count >= conn->in_receive_max &&
+        !(p->qos == 2 && packet_ids_has(&conn->session->qos2, p->packet_id))) {
+        return MQTT_RECEIVE_MAXIMUM_EXCEEDED; /* [MQTT-3.3.4-7] */
+    }
+    if (reason == MQTT_SUCCESS && conn->listener->mount.len > 0) {
+        p->topic = mount_topic(b, conn, p->topic);
+        if (!p->topic.ptr) {
+            return MQTT_SERVER_BUSY;
+        }
+        if (p->topic.len > MQTT_STRING_BYTES_MAX) {
+            return MQTT_TOPIC_NAME_INVALID;
+        }
+    }
+    return reason;
+}
+
+/* 3.x cannot say no: the message is acknowledged and goes nowhere [MQTT311-3.3.5-2], or the connection ends, as
+ * auth.denied_publish says. */
+static void refuse_v3(struct broker *b, struct conn *conn, const struct mqtt_publish *p, enum mqtt_reason reason)
+{
+    struct receipt_open open = {
+        .conn = conn, .packet_id = p->packet_id, .type = p->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC};
+
+    if (reason == MQTT_NOT_AUTHORIZED && b->config->auth.denied_publish == DENIED_CLOSE) {
+        goodbye(conn, reason, "PUBLISH denied");
+    } else if (p->qos > 0) {
+        receipt_close(b, &open, MQTT_SUCCESS);
+    }
+}
+
+/* It is a good one: route it, or refuse it without ending the connection. */
+static void publish_checked(struct broker *b, struct conn *conn, const struct mqtt_publish *p, enum mqtt_reason reason)
+{
+    if (reason != MQTT_SUCCESS && conn->version != MQTT_V5) {
+        refuse_v3(b, conn, p, reason);
+    } else if (p->qos > 0) {
+        publish_acknowledged(b, conn, p, reason);
+    } else if (reason == MQTT_SUCCESS) {
+        struct publication pub;
+        make_publication(b, conn, p, &pub);
+        broker_metric(b, METRIC_UNROUTED, !publish_route(b, &pub, NULL));
+        publication_end(&pub);
+    } else if (reason == MQTT_PAYLOAD_FORMAT_INVALID) {
+        goodbye(conn, reason, "payload is not UTF-8");
+    }
+}
+
 bool publish_from_client(struct conn *conn, const struct mqtt_frame *frame)
 {
     struct broker *b = broker_of(conn);
     struct mqtt_publish p;
+    enum acl_verdict verdict;
     enum mqtt_reason reason = mqtt_publish_decode(frame->body, frame->flags, conn->version, &p);
 
     if (reason == MQTT_SUCCESS) {
-        reason = check_publish(b, conn, &p);
-    }
-    if (reason == MQTT_SUCCESS && p.qos > 0 && conn->version == MQTT_V5 &&
-        conn->session->qos2.count + conn->puback_count >= conn->in_receive_max &&
-        !(p.qos == 2 && packet_ids_has(&conn->session->qos2, p.packet_id))) {
-        reason = MQTT_RECEIVE_MAXIMUM_EXCEEDED; /* [MQTT-3.3.4-7] */
+        reason = check_packet(b, conn, &p);
     }
     if (reason != MQTT_SUCCESS) {
         goodbye(conn, reason, "PUBLISH refused");
         return false;
     }
-    broker_metric(b, METRIC_PUBLISH_RECEIVED, 1);
-    broker_metric(b, METRIC_PUBLISH_BYTES_RECEIVED, (int64_t)p.payload.len);
-    reason = check_access(b, &p);
-    if (p.qos > 0) {
-        if (conn->version != MQTT_V5 && reason != MQTT_SUCCESS) {
-            /* 3.x cannot say no: it is acknowledged and goes nowhere [MQTT311-3.3.5-2] */
-            struct receipt_open open = {
-                .conn = conn, .packet_id = p.packet_id, .type = p.qos == 1 ? MQTT_PUBACK : MQTT_PUBREC};
-            receipt_close(b, &open, MQTT_SUCCESS);
-        } else {
-            publish_acknowledged(b, conn, &p, reason);
-        }
-    } else if (reason == MQTT_SUCCESS) {
-        struct publication pub;
-        make_publication(b, conn, &p, &pub);
-        broker_metric(b, METRIC_UNROUTED, !publish_route(b, &pub, NULL));
-        publication_end(&pub);
-    } else if (reason == MQTT_PAYLOAD_FORMAT_INVALID) {
-        goodbye(conn, reason, "payload is not UTF-8");
+    if (!check_rules(b, conn, &p, &verdict)) {
         return false;
     }
+    if (conn->more && conn->more->login) {
+        login_packet_done(conn);
+    }
+    broker_metric(b, METRIC_PUBLISH_RECEIVED, 1);
+    broker_metric(b, METRIC_PUBLISH_BYTES_RECEIVED, (int64_t)p.payload.len);
+    publish_checked(b, conn, &p, check_access(b, conn, &p, verdict));
     if (conn->state == CONN_OPEN) {
-        count_rate(b, conn);
+        count_rate(b, conn, frame->size);
     }
     if (mail_congested(b->shard->office, b->shard->index) && conn->state == CONN_OPEN && list_empty(&conn->in_ready)) {
         conn_pause(conn, PAUSE_CONGESTION);
@@ -511,39 +358,4 @@ bool publish_release(struct conn *conn, const struct mqtt_frame *frame)
     }
     broker_metric(b, METRIC_PACKETS_SENT, 1);
     return may_read_on(conn);
-}
-
-/* ---- what the broker itself publishes ---- */
-
-void publish_internal(struct broker *b, struct slice topic, struct slice payload, bool retain)
-{
-    struct publication pub = {
-        .topic = topic,
-        .payload = payload,
-        .topic_hash = broker_hash(b, topic),
-        .expires_at_ms = MESSAGE_NEVER,
-        .retain = retain,
-    };
-    publish_route(b, &pub, NULL);
-    publication_end(&pub);
-}
-
-void publish_will(struct broker *b, struct will *will)
-{
-    struct publication pub;
-
-    if (!will) {
-        return;
-    }
-    publication_of_message(&pub, will->message);
-    if (will->has_expiry) { /* the interval counts from now: another message than the one that was kept */
-        pub.message = NULL;
-        pub.expires_at_ms = b->shard->wall_ms + (uint64_t)will->expiry_s * 1000;
-    }
-    broker_metric(b, METRIC_UNROUTED, !publish_route(b, &pub, NULL));
-    if (pub.message != will->message) {
-        publication_end(&pub);
-    }
-    message_unref(will->message);
-    free(will);
 }

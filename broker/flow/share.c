@@ -33,7 +33,16 @@ struct handing {
     struct receipt_open *open; /* the publisher is here: answered here */
     struct receipt_ref ref;    /* else: the publisher's receipt, or NULL */
     bool sole;                 /* nobody else gets the message: the publisher may wait for a slow member */
+    uint32_t refusals; /* members that may not have it: after a few it is given up, and not passed round for ever */
 };
+
+#define REFUSALS_MAX 8u
+
+/* mail.n of SHARE_PUBLISH and SHARE_DELIVER. */
+static uint32_t mail_number(bool sole, uint32_t refusals)
+{
+    return (sole ? 1u : 0u) | refusals << 1;
+}
 
 uint64_t share_id(const struct broker *b, struct slice name, struct slice filter)
 {
@@ -249,21 +258,31 @@ static void tell_slow(struct broker *b, struct receipt_ref ref)
     }
 }
 
+/* The member that was picked has left while the message was on its way, or may not have it: it goes to another one. */
+static void pass_on(struct broker *b, uint64_t session_uid, struct publication *pub, const struct handing *h)
+{
+    struct message *message = publication_message(pub);
+
+    if (message) {
+        struct mail mail = {.kind = MAIL_SHARE_PUBLISH,
+                            .ptr = message_ref(message),
+                            .b = session_uid,
+                            .n = mail_number(false, h->refusals)};
+        tell_home(b, &mail, h->share);
+    } else {
+        broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+        refuse(b, h, RECEIPT_NO_MEMORY);
+    }
+    receipt_answer(b, h->ref);
+}
+
 /* The member that was picked is at home here. */
 static void deliver_member(struct broker *b, uint64_t session_uid, struct publication *pub, const struct handing *h)
 {
     struct session_share *share = find_member(b, h->share, session_uid);
 
-    if (!share) { /* it left while the message was on its way */
-        struct message *message = publication_message(pub);
-        if (message) {
-            struct mail mail = {.kind = MAIL_SHARE_PUBLISH, .ptr = message_ref(message), .b = session_uid};
-            tell_home(b, &mail, h->share);
-        } else {
-            broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
-            refuse(b, h, RECEIPT_NO_MEMORY);
-        }
-        receipt_answer(b, h->ref);
+    if (!share) {
+        pass_on(b, session_uid, pub, h);
         return;
     }
     struct buf ids = {0};
@@ -290,6 +309,13 @@ static void deliver_member(struct broker *b, uint64_t session_uid, struct public
     }
     if (!taken && qos > 0) {
         share_settled(b, session, h->share);
+    }
+    if (rc == -EACCES && h->refusals < REFUSALS_MAX) {
+        struct handing next = *h;
+        next.refusals++;
+        share_flush(b);
+        pass_on(b, session_uid, pub, &next);
+        return;
     }
     struct receipt_ref ref = h->ref;
     bool hold = h->sole && taken && qos > 0 && hold_wanted(b, session);
@@ -332,7 +358,8 @@ static void dispatch(struct broker *b, struct publication *pub, struct handing *
     uint64_t session = m->session;
     uint8_t qos = m->options.qos < pub->qos ? m->options.qos : pub->qos;
     struct message *message = publication_message(pub);
-    struct mail mail = {.kind = MAIL_SHARE_DELIVER, .a = h->share, .b = session, .n = h->sole};
+    struct mail mail = {
+        .kind = MAIL_SHARE_DELIVER, .a = h->share, .b = session, .n = mail_number(h->sole, h->refusals)};
     if (message && pub->qos > 0) { /* the member's shard answers for it */
         if (h->open) {
             mail.ptr2 = receipt_wait(b, h->open);
@@ -366,7 +393,7 @@ void share_publish(struct broker *b, const struct route_share *share, struct pub
         return;
     }
     struct message *message = publication_message(pub);
-    struct mail mail = {.kind = MAIL_SHARE_PUBLISH, .ptr = message, .a = share->id, .n = sole};
+    struct mail mail = {.kind = MAIL_SHARE_PUBLISH, .ptr = message, .a = share->id, .n = mail_number(sole, 0)};
     if (message && open) {
         mail.ptr2 = receipt_wait(b, open); /* settled once, by whoever has the message in the end */
     }
@@ -388,7 +415,7 @@ static void published(struct broker *b, const struct mail *mail)
 {
     struct message *message = mail->ptr;
     struct publication pub;
-    struct handing h = {.share = mail->a, .except = mail->b, .sole = mail->n != 0};
+    struct handing h = {.share = mail->a, .except = mail->b, .sole = mail->n & 1, .refusals = mail->n >> 1};
 
     publication_of_message(&pub, message);
     h.ref = (struct receipt_ref){mail->ptr2, mail->from};
@@ -489,7 +516,8 @@ void share_mail(struct broker *b, const struct mail *mail)
         break;
     case MAIL_SHARE_DELIVER:
         publication_of_message(&pub, mail->ptr);
-        h = (struct handing){.share = mail->a, .ref = {mail->ptr2, (unsigned)mail->c}, .sole = mail->n != 0};
+        h = (struct handing){
+            .share = mail->a, .ref = {mail->ptr2, (unsigned)mail->c}, .sole = mail->n & 1, .refusals = mail->n >> 1};
         deliver_begin(b);
         deliver_member(b, mail->b, &pub, &h);
         message_unref(mail->ptr);

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "broker/flow/access.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/flow.h"
+#include "broker/flow/login.h"
 #include "proto/base/log.h"
 #include "proto/mqtt/subscribe.h"
 #include "proto/mqtt/topic.h"
@@ -160,12 +162,46 @@ static void log_filter(const struct conn *conn, const char *event, struct slice 
               {"code", LOG_INT(code)});
 }
 
+/* What the rules say of a filter; ACL_NONE: that is not known yet, the packet is handled again. */
+static enum acl_verdict check_rules(struct broker *b, struct conn *conn, const struct mqtt_subscription *s,
+                                    struct slice filter)
+{
+    struct acl_request request = {.action = ACL_SUBSCRIBE, .topic = filter, .qos = s->qos};
+    enum acl_verdict verdict = access_subscribe(b, conn->session, filter, s->qos);
+
+    return verdict == ACL_NONE ? access_ask(b, conn, &request, broker_hash(b, filter)) : verdict;
+}
+
+/* Whether the rules' answer is known for every filter. */
+static bool rules_known(struct broker *b, struct conn *conn, struct mqtt_subscribe walk)
+{
+    struct mqtt_subscription sub;
+    struct slice name, filter;
+
+    while (*b->policy->rule_url && mqtt_subscribe_next(&walk, &sub)) {
+        if (check_filter(b, sub.filter, &name, &filter) == MQTT_SUCCESS &&
+            check_rules(b, conn, &sub, filter) == ACL_NONE) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void subscribe_one(struct broker *b, struct subscribe_job *job, uint32_t index,
                           const struct mqtt_subscription *s)
 {
     struct slice name, filter;
     enum mqtt_reason reason = check_filter(b, s->filter, &name, &filter);
 
+    if (reason == MQTT_SUCCESS && check_rules(b, job->conn, s, filter) != ACL_ALLOW) {
+        broker_metric(b, METRIC_SUBSCRIBE_DENIED, 1);
+        access_refused(b, job->conn->session, "subscribe", s->filter);
+        reason = MQTT_NOT_AUTHORIZED;
+        if (job->conn->version == MQTT_V31) { /* it has no code for failure: it is granted, and nothing comes */
+            job->codes[index] = s->qos;
+            return;
+        }
+    }
     if (reason != MQTT_SUCCESS) {
         job->codes[index] = (uint8_t)reason;
         return;
@@ -294,7 +330,16 @@ bool subscribe_from_client(struct conn *conn, const struct mqtt_frame *frame)
         goodbye(conn, reason, "SUBSCRIBE refused");
         return false;
     }
-    struct subscribe_job *job = job_new(conn, &s);
+    struct buf mounted = {0};
+    if (conn->listener->mount.len > 0) {
+        mount_subscribe(b, conn, &s, &mounted);
+    }
+    if (!mounted.failed && !rules_known(b, conn, s)) {
+        buf_deinit(&mounted);
+        return false;
+    }
+    struct subscribe_job *job = mounted.failed ? NULL : job_new(conn, &s);
+    buf_deinit(&mounted);
     if (!job) {
         goodbye(conn, MQTT_SERVER_BUSY, "out of memory");
         return false;
@@ -304,6 +349,9 @@ bool subscribe_from_client(struct conn *conn, const struct mqtt_frame *frame)
     struct mqtt_subscribe walk = job->packet;
     for (uint32_t i = 0; mqtt_subscribe_next(&walk, &sub); i++) { /* [MQTT-3.8.4-5] */
         subscribe_one(b, job, i, &sub);
+    }
+    if (conn->more && conn->more->login) {
+        login_packet_done(conn);
     }
     if (--job->pending == 0) {
         job_advance(b, job);
@@ -400,7 +448,7 @@ bool unsubscribe_from_client(struct conn *conn, const struct mqtt_frame *frame)
     }
     uint16_t packet_id = u.packet_id;
     while (mqtt_unsubscribe_next(&u, &filter)) { /* [MQTT-3.10.4-6] */
-        uint8_t code = unsubscribe_one(b, conn->session, filter);
+        uint8_t code = unsubscribe_one(b, conn->session, mount_filter(b, conn, filter));
         log_filter(conn, "unsubscribed", filter, code);
         buf_u8(&codes, code);
     }
@@ -413,6 +461,18 @@ bool unsubscribe_from_client(struct conn *conn, const struct mqtt_frame *frame)
     }
     buf_deinit(&codes);
     return conn->state == CONN_OPEN && !conn->paused;
+}
+
+void subscribe_revoke(struct broker *b, struct session *session, struct slice filter)
+{
+    struct buf text = {0};
+
+    buf_put(&text, filter); /* it goes with the last subscription */
+    if (!text.failed) {
+        replay_cancel(b, session, buf_slice(&text));
+        undo(b, session, buf_slice(&text));
+    }
+    buf_deinit(&text);
 }
 
 void subscribe_forget(struct broker *b, struct session *session)

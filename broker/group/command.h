@@ -35,7 +35,8 @@ struct command_claim {
     bool clean_start;
     uint32_t expiry_s;
     uint16_t receive_max;
-    struct will *will; /* taken over when the command succeeds; NULL: none */
+    struct will *will;           /* taken over when the command succeeds; NULL: none */
+    struct principal *principal; /* whose session it is from now on; the session takes its own reference */
 };
 
 struct command {

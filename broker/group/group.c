@@ -88,11 +88,12 @@ static void apply_claim(struct group *g, const struct command *c, struct outcome
     }
     out->existed = s == earlier;
     group_due_clear(g, s);
-    if (s->will) { /* connected again before the delay was over [MQTT-3.1.3-9] */
-        message_unref(s->will->message);
-        free(s->will);
-    }
+    will_free(s->will); /* connected again before the delay was over [MQTT-3.1.3-9] */
     s->will = claim->will;
+    principal_ref(claim->principal);
+    principal_unref(s->principal);
+    s->principal = claim->principal;
+    s->open_version = s->seen_version = 0;
     s->expiry_s = claim->expiry_s;
     s->receive_max = claim->receive_max;
     out->session = s;
@@ -120,8 +121,7 @@ static void apply_detach(struct group *g, const struct command *c, struct outcom
         s->expiry_s = c->detach.expiry_s;
     }
     if (s->will && c->detach.discard_will) { /* [MQTT-3.14.4-3] */
-        message_unref(s->will->message);
-        free(s->will);
+        will_free(s->will);
         s->will = NULL;
     }
     if (s->queue) {

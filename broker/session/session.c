@@ -33,9 +33,7 @@ void session_free(struct session *s)
     assert(list_empty(&s->shares));
     queue_free(s->queue);
     packet_ids_deinit(&s->qos2);
-    if (s->will) {
-        message_unref(s->will->message);
-        free(s->will);
-    }
+    will_free(s->will);
+    principal_unref(s->principal);
     free(s);
 }

@@ -7,6 +7,7 @@
 #ifndef TERN_BROKER_SESSION_SESSION_H
 #define TERN_BROKER_SESSION_SESSION_H
 
+#include "broker/auth/principal.h"
 #include "broker/session/packet_ids.h"
 #include "broker/session/queue.h"
 #include "broker/session/will.h"
@@ -36,15 +37,16 @@ static inline struct slice session_share_filter(const struct session_share *s)
 }
 
 struct session {
-    void *front;               /* the connection attached now (struct conn), or NULL; borrowed, opaque here */
-    void *replays;             /* retained messages still to be handed over (flow/retain), or NULL; opaque here */
-    uint64_t uid;              /* unique in the node's life, never 0 */
-    uint64_t hash;             /* keyed hash of the client id */
-    struct list subscriptions; /* struct subscription.in_owner */
-    struct list shares;        /* struct session_share.in_session */
-    struct queue *queue;       /* to the client; NULL until first used */
-    struct packet_ids qos2;    /* from the client, not yet released */
-    struct will *will;         /* owned; NULL: none */
+    void *front;                 /* the connection attached now (struct conn), or NULL; borrowed, opaque here */
+    void *replays;               /* retained messages still to be handed over (flow/retain), or NULL; opaque here */
+    uint64_t uid;                /* unique in the node's life, never 0 */
+    uint64_t hash;               /* keyed hash of the client id */
+    struct list subscriptions;   /* struct subscription.in_owner */
+    struct list shares;          /* struct session_share.in_session */
+    struct queue *queue;         /* to the client; NULL until first used */
+    struct packet_ids qos2;      /* from the client, not yet released */
+    struct will *will;           /* owned; NULL: none */
+    struct principal *principal; /* counted: whose session this is; NULL: anonymous */
     uint64_t due_ms;    /* wall clock: the next end of will delay or expiry, while due_index says that it is armed */
     uint32_t due_index; /* place in the group's heap, or SESSION_NOT_DUE */
     uint32_t expiry_s;  /* Session Expiry Interval; 0: ends with the connection */
@@ -52,9 +54,14 @@ struct session {
     uint32_t subscription_count; /* both kinds */
     uint32_t hold_count;         /* publishers' acknowledgements that wait for this session (flow/hold) */
     uint32_t parked_count;       /* those of them whose message waits too, for room in the queue */
+    uint32_t
+        open_version; /* the policy under which it may receive whatever it has subscribed to (flow/access); 0: none */
+    uint32_t seen_version; /* the policy under which its subscriptions were judged; 0: none */
     uint16_t group;
     uint16_t receive_max; /* the client's Receive Maximum, cut by our own limit */
     uint16_t client_id_len;
+    bool ruled;   /* under seen_version some rule may concern it */
+    bool partial; /* and some may forbid part of what it has subscribed to */
     bool stalled; /* it kept a publisher waiting to no avail: no more until it acknowledges something (flow/hold) */
     uint8_t client_id_bytes[];
 };

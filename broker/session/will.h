@@ -2,6 +2,7 @@
 #ifndef TERN_BROKER_SESSION_WILL_H
 #define TERN_BROKER_SESSION_WILL_H
 
+#include "broker/auth/principal.h"
 #include "broker/topic/message.h"
 
 struct will {
@@ -9,6 +10,11 @@ struct will {
     uint32_t delay_s;        /* Will Delay Interval */
     uint32_t expiry_s;       /* Message Expiry Interval */
     bool has_expiry;
+    struct principal *principal; /* counted: whose right to publish is asked when it is published; NULL: anonymous */
+    uint32_t client_id_len;
+    uint8_t client_id[];
 };
+
+void will_free(struct will *will); /* NULL is allowed */
 
 #endif

@@ -191,6 +191,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=4, help="tests at once on one broker (default 4)")
     parser.add_argument("-v", "--verbose", action="store_true")
     args = parser.parse_args()
+    Client.transport = args.transport
 
     Client.lenient = args.mosquitto  # we promise reason codes; others need not
     tests, groups = discover(args.only), {}

@@ -43,8 +43,8 @@ static void check_round_trip(const struct config *config)
     fclose(out);
     int rc = read_from(again, printed, printed_len, error, sizeof(error));
     assert(rc == 0);
-    for (size_t i = 0; i < config_key_count; i++) {
-        assert(config_value_eq(config, again, &config_keys[i]));
+    for (size_t i = 0; i < config_keys.count; i++) {
+        assert(config_value_eq(config, again, &config_keys.keys[i]));
     }
     free(printed);
     config_free(again);

@@ -15,6 +15,8 @@ import subprocess
 import tempfile
 import time
 
+from lib.certificates import Authority
+
 PORTS = range(20000, 25000)
 START_SECONDS = 10
 STOP_SECONDS = 10
@@ -61,10 +63,10 @@ def free_port():
 class Options:
     """Which broker to start, as chosen on the command line."""
 
-    def __init__(self, tern=None, backend="epoll", shards=2, mosquitto=False):
+    def __init__(self, tern=None, backend="epoll", shards=2, mosquitto=False, transport="tcp"):
         # The broker runs in a directory of its own, so its path must not depend on where we are.
         self.tern = os.path.abspath(tern or os.path.join(ROOT, "build/release/tern"))
-        self.backend, self.shards, self.mosquitto = backend, shards, mosquitto
+        self.backend, self.shards, self.mosquitto, self.transport = backend, shards, mosquitto, transport
 
     @staticmethod
     def add_arguments(parser):
@@ -72,10 +74,12 @@ class Options:
         parser.add_argument("--backend", default="epoll", choices=["epoll", "io_uring", "auto"])
         parser.add_argument("--shards", type=int, default=2)
         parser.add_argument("--mosquitto", action="store_true", help="test Debian's mosquitto instead")
+        parser.add_argument("--transport", default="tcp", choices=["tcp", "tls", "ws", "wss"],
+                            help="what the scripted clients dial")
 
     @staticmethod
     def of_arguments(args):
-        return Options(args.tern, args.backend, args.shards, args.mosquitto)
+        return Options(args.tern, args.backend, args.shards, args.mosquitto, args.transport)
 
 
 class Broker:
@@ -106,12 +110,23 @@ class Broker:
     def command(self):
         if self.opts.mosquitto:
             return self.mosquitto_command()
-        command = [self.opts.tern, "--listen", "tcp://%s:%d" % (self.host, self.port), "--data", self.data]
+        command = [self.opts.tern, "--listen", self.address(), "--data", self.data]
         settings = {"io_backend": self.opts.backend, "shards": self.opts.shards, **self.settings}
         for key, value in settings.items():
             command += ["--set", "%s=%s" % (key, {True: "true", False: "false"}.get(value, value)
                                             if isinstance(value, bool) else value)]
         return command + self.arguments
+
+    def address(self):
+        """The listener for --listen; with TLS a certificate is made for it once."""
+        transport = self.opts.transport
+        address = "%s://%s:%d" % (transport, self.host, self.port)
+        if transport not in ("tls", "wss"):
+            return address
+        ca = os.path.join(self.directory, "ca")
+        if not os.path.exists(ca):
+            Authority(ca).server("server", ["localhost", "127.0.0.1"])
+        return address + "?tls.certificate=%s/server.pem&tls.key=%s/server.key" % (ca, ca)
 
     def mosquitto_command(self):
         lines = ["listener %d %s" % (self.port, self.host), "allow_anonymous true", "user root"]

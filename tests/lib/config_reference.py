@@ -2,9 +2,10 @@
 """Keeps what is written about the configuration equal to what the broker knows.
 
     config_reference.py TERN README.md EXAMPLE...     fails when a table or an example is out of date
-    config_reference.py --write TERN README.md        writes the table anew
+    config_reference.py --write TERN README.md        writes the tables anew
 
-The table stands in the README between two marks and is made from `tern --print-config`, which prints the schema.
+The tables, one of the configuration and one of a listener's keys, stand in the README between marks and are made from
+`tern --print-config`, which prints the schema.
 """
 
 import os
@@ -12,7 +13,8 @@ import re
 import subprocess
 import sys
 
-BEGIN, END = "<!-- configuration: begin -->", "<!-- configuration: end -->"
+TABLES = ("configuration", "listener")
+LISTENER = ("  #   ", "  # - ")  # how lines of the entry begin that explains a listener's keys
 KEY = re.compile(r"^(\s*)([a-z_]+):(.*)$")
 FACTS = re.compile(r"^(.*); default (.*); (reload|restart)$")
 
@@ -44,44 +46,58 @@ def rows(text):
             comments = []
 
 
-def table(tern):
-    text = subprocess.run([tern, "--print-config"], check=True, capture_output=True, text=True, env=environment()).stdout
+def table(text):
     lines = ["| key | takes | default | on change | meaning |", "|---|---|---|---|---|"]
     lines += ["| `%s` | %s | `%s` | %s | %s |" % (key, what, default, change, description.replace("|", "\\|"))
               for key, what, default, change, description in rows(text)]
     return "\n".join(lines)
 
 
-def split(readme):
-    """The text up to the table, the table, and what follows."""
-    with open(readme, encoding="utf-8") as source:
-        text = source.read()
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        sys.exit("%s: the two marks around the configuration table are missing" % readme)
-    before, rest = text.split(BEGIN)
-    present, after = rest.split(END)
-    return before, present.strip(), after
+def tables(tern):
+    """Name -> table."""
+    text = subprocess.run([tern, "--print-config"], check=True, capture_output=True, text=True, env=environment()).stdout
+    lines = text.splitlines()
+    listener = "\n".join(line[6:] for line in lines if line.startswith(LISTENER))
+    rest = "\n".join(line for line in lines if not line.startswith(LISTENER))
+    return {"configuration": table(rest), "listener": table(listener)}
+
+
+def split(readme, text, name):
+    """The text up to the table of that name, the table, and what follows."""
+    begin, end = "<!-- %s: begin -->" % name, "<!-- %s: end -->" % name
+    if text.count(begin) != 1 or text.count(end) != 1:
+        sys.exit("%s: the two marks around the table `%s` are missing" % (readme, name))
+    before, rest = text.split(begin)
+    present, after = rest.split(end)
+    return before + begin + "\n", present.strip(), "\n" + end + after
 
 
 def main(arguments):
     write = arguments[0] == "--write"
     tern, readme, *examples = arguments[1:] if write else arguments
-    wanted = table(tern)
-    before, present, after = split(readme)
+    wanted = tables(tern)
+    with open(readme, encoding="utf-8") as source:
+        text = source.read()
+    outdated = []
+    for name in TABLES:
+        before, present, after = split(readme, text, name)
+        text = before + wanted[name] + after
+        if present != wanted[name]:
+            outdated.append(name)
     if write:
         with open(readme, "w", encoding="utf-8") as out:
-            out.write("%s%s\n%s\n%s%s" % (before, BEGIN, wanted, END, after))
+            out.write(text)
         return 0
     status = 0
-    if present != wanted:
-        print("%s: the configuration table is out of date; make it anew with\n"
-              "    tests/lib/config_reference.py --write %s %s" % (readme, tern, readme))
+    if outdated:
+        print("%s: out of date: %s; make the tables anew with\n"
+              "    tests/lib/config_reference.py --write %s %s" % (readme, ", ".join(outdated), tern, readme))
         status = 1
     for example in examples:
         if subprocess.run([tern, "--test-config", "--config", example], env=environment(), check=False).returncode:
             status = 1
     if status == 0:
-        print("check-readme: %d keys, and the examples, are as the broker has them" % (wanted.count("\n") - 1))
+        print("check-readme: %d keys, and the examples, are as the broker has them" % sum(one.count("\n") - 1 for one in wanted.values()))
     return status
 
 

@@ -16,6 +16,7 @@ import socket
 import struct
 import time
 
+from lib import sockets
 from lib.wire import (  # noqa: F401  (re-exported)
     CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ,
     PINGRESP, DISCONNECT, AUTH, TYPE_NAMES, PROPERTIES, Malformed, Packet, Will, ack, auth, connect, decode,
@@ -40,6 +41,7 @@ class Client:
     """One connection. client_id None makes a unique one; "" asks the server for one. log: list that gets a line for
     each packet, shared by all clients of a test."""
 
+    transport = "tcp"  # of every client that is not told otherwise: one of lib.sockets.TRANSPORTS
     lenient = False  # True: a server may close without the CONNACK or DISCONNECT that would say why, as 5.0 allows
 
     def __init__(self, port, client_id=None, version=5, host="127.0.0.1", log=None, name=None):
@@ -48,6 +50,7 @@ class Client:
         self.log = log if log is not None else []
         self.name = name or self.client_id or "?"
         self.sock, self.buffer, self.backlog, self.eof = None, bytearray(), [], False
+        self.source = None  # (address, 0) to come from
         self.next_pid, self.connack, self.connect_props = 0, None, None
         self.aliases = {}  # topic aliases that the server set up on this connection
         self.unreleased = []  # packet identifiers of QoS 2 messages received whose PUBREL has not come
@@ -58,9 +61,9 @@ class Client:
         self.log.append("%8.3f %-12s %s" % (time.monotonic() % 1000, self.name, what))
 
     def dial(self):
-        """Open the TCP connection only."""
-        self.sock = socket.create_connection((self.host, self.port), TIMEOUT)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        """Open the connection only: no packet is sent."""
+        connect = sockets.dial if self.transport == "tcp" else sockets.dial_or_ended
+        self.sock = connect(self.transport, self.host, self.port, TIMEOUT, source=self.source)
         self.buffer, self.backlog, self.eof = bytearray(), [], False
         self.aliases, self.unreleased = {}, []
         self.note("-- connected to port %d" % self.port)

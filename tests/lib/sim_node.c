@@ -62,6 +62,22 @@ static struct config *make_config(const char *const *settings)
     return config;
 }
 
+/* Nobody who would need a thread to be judged. */
+static void make_auth(struct sim_node *n)
+{
+    static char nothing[] = "";
+    int rc;
+
+    n->policy = (struct auth_policy){.refs = 1, .version = 1, .connect_url = nothing, .rule_url = nothing};
+    n->auth = (struct auth){0};
+    atomic_init(&n->auth.policy, &n->policy);
+    rc = ban_list_new(&n->auth.bans);
+    assert(rc == 0);
+    rc = user_rates_new(&n->auth.rates);
+    assert(rc == 0);
+    n->tables.auth = &n->auth;
+}
+
 static void make_tables(struct sim_node *n)
 {
     struct node_tables *t = &n->tables;
@@ -83,8 +99,9 @@ static void make_tables(struct sim_node *n)
     for (unsigned i = 0; i < SHARDS_MAX; i++) {
         route_table_asleep(t->routes, i);
     }
+    make_auth(n);
     t->listener_count = 1;
-    t->listeners[0] = (struct listener){.address = "sim", .allow_anonymous = true, .ledger = t->ledger};
+    listener_init(&t->listeners[0], &n->config->listeners[0], t->ledger, t->auth->bans);
     t->listeners[0].packet_bytes_max = n->config->mqtt.max_packet_size;
     t->listeners[0].shard_count = n->shard_count;
     for (unsigned i = 0; i < SHARDS_MAX; i++) {
@@ -143,6 +160,8 @@ void sim_node_close(struct sim_node *n)
     mail_office_free(n->office);
     route_table_free(n->tables.routes);
     ledger_free(n->tables.ledger);
+    ban_list_free(n->auth.bans);
+    user_rates_free(n->auth.rates);
     config_free(n->config);
     sim_net_deinit(&n->net);
     clock_set(NULL);

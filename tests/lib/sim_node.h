@@ -13,6 +13,8 @@
 
 struct sim_node {
     struct node_tables tables;
+    struct auth auth;
+    struct auth_policy policy;
     struct config *config; /* owned; may be changed before a shard's first turn */
     struct mail_office *office;
     struct broker brokers[SIM_SHARDS_MAX];

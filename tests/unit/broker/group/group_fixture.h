@@ -54,14 +54,6 @@ static inline void fixture_free_session(struct fixture *f, struct session *s)
     session_free(s);
 }
 
-static inline void will_free(struct will *will)
-{
-    if (will) {
-        message_unref(will->message);
-        free(will);
-    }
-}
-
 static inline struct will *will_make(uint32_t delay_s)
 {
     struct will *will = calloc(1, sizeof(*will));

@@ -1,0 +1,20 @@
+/* conn_inside.h -- what conn.c and conn_send.c share. Inside the room. */
+#ifndef TERN_BROKER_CONN_CONN_INSIDE_H
+#define TERN_BROKER_CONN_CONN_INSIDE_H
+
+#include "broker/conn/conn.h"
+
+extern const struct conn_handler *conn_handler;
+
+/* The broker of a shard begins with its connection lists (flow/broker.h asserts it). */
+static inline struct conn_lists *conn_lists_of(const struct conn *conn)
+{
+    return conn->shard->broker;
+}
+
+/* io_stream_handler.sent */
+void conn_sent(struct io_stream *stream);
+/* Give up what has not been sent. */
+void conn_output_clear(struct conn *conn);
+
+#endif

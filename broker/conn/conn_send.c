@@ -1,0 +1,168 @@
+/* conn_send.c -- the way out of a connection: packets into its outbox, and at the end of the turn one send. */
+#include "broker/conn/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "broker/base/metrics.h"
+#include "broker/conn/channel.h"
+#include "broker/conn/conn_inside.h"
+#include "broker/session/session.h"
+
+#define LINGER_MS 5000u
+
+/* Count output that goes to the door (n 1), and that has left it or is given up (n -1). */
+static void count_sending(const struct conn *conn, int64_t n)
+{
+    int64_t bytes = (int64_t)outbox_size(&conn->sending);
+
+    metric_add(conn->shard->metrics, METRIC_OUTBOXES, n);
+    metric_add(conn->shard->metrics, METRIC_OUTBOX_BYTES, n < 0 ? -bytes : bytes);
+}
+
+void conn_output_clear(struct conn *conn)
+{
+    struct buf_pool *spare = &conn->shard->spare;
+
+    outbox_clear(&conn->out, spare);
+    if (outbox_size(&conn->sending) > 0) {
+        count_sending(conn, -1);
+    }
+    outbox_clear(&conn->sending, spare);
+}
+
+struct buf *conn_out(struct conn *conn)
+{
+    struct buf *bytes = &conn->out.bytes;
+
+    if (!bytes->ptr && !bytes->failed) {
+        *bytes = buf_pool_get(&conn->shard->spare);
+    }
+    conn_mark_dirty(conn);
+    return bytes;
+}
+
+void conn_out_payload(struct conn *conn, struct message *m)
+{
+    assert(conn->out.bytes.len > 0 || conn->out.bytes.failed);
+    outbox_put_payload(&conn->out, m);
+}
+
+void conn_mark_dirty(struct conn *conn)
+{
+    if (list_empty(&conn->in_dirty)) {
+        list_append(&conn_lists_of(conn)->dirty, &conn->in_dirty);
+    }
+}
+
+/* Whether something is to be handed to the door; a channel's last word is written when all else is. */
+static bool has_output(const struct conn *conn)
+{
+    const struct channel *channel = conn_channel(conn);
+
+    return conn->out.bytes.len > 0 ||
+           (channel && (channel->wire.len > 0 || (conn->state == CONN_FINISHING && !channel->closed)));
+}
+
+bool conn_has_last_word(const struct conn *conn)
+{
+    const struct channel *channel = conn_channel(conn);
+
+    return channel && channel->wire.len > 0 && !conn->ended;
+}
+
+void conn_sent(struct io_stream *stream)
+{
+    struct conn *conn = CONTAINER_OF(stream, struct conn, stream);
+
+    metric_add(conn->shard->metrics, METRIC_BYTES_SENT, (int64_t)outbox_size(&conn->sending));
+    count_sending(conn, -1);
+    outbox_clear(&conn->sending, &conn->shard->spare);
+    if (has_output(conn)) {
+        conn_mark_dirty(conn);
+    }
+    if (conn->state == CONN_FINISHING) {
+        if (!has_output(conn)) {
+            shutdown(stream->fd, SHUT_WR);
+        }
+        return;
+    }
+    conn_resume(conn, PAUSE_SEND);
+    conn_handler->drained(conn);
+}
+
+/* Hand the outbox to the door. */
+static void send_out(struct conn *conn)
+{
+    /* Nobody waits for `sent`. */
+    bool last = conn->state == CONN_OPEN && !conn->paused && !conn->session->replays && !session_waiting(conn->session);
+    struct io *io = conn->shard->io;
+    struct outbox *sending = &conn->sending;
+    struct channel *channel = conn_channel(conn);
+
+    if (channel) {
+        if (conn->out.bytes.len > 0 && !channel_seal(channel, &conn->out)) {
+            outbox_clear(&conn->out, &conn->shard->spare);
+            conn_handler->lost(conn, -EPROTO);
+            return;
+        }
+        outbox_clear(&conn->out, &conn->shard->spare);
+        if (conn->state == CONN_FINISHING) {
+            channel_close(channel);
+        }
+        conn->out.bytes = channel->wire;
+        channel->wire = (struct buf){0};
+    }
+    *sending = conn->out;
+    conn->out = (struct outbox){0};
+    if (sending->bytes.len == 0) { /* nothing was left to say */
+        outbox_clear(sending, &conn->shard->spare);
+        shutdown(conn->stream.fd, SHUT_WR);
+        return;
+    }
+    count_sending(conn, 1);
+    if (sending->refs) {
+        io_stream_send_vector(io, &conn->stream, outbox_vector(sending), (uint32_t)outbox_size(sending), last);
+    } else if (last) {
+        io_stream_send_last(io, &conn->stream, sending->bytes.ptr, sending->bytes.len);
+    } else {
+        io_stream_send(io, &conn->stream, sending->bytes.ptr, sending->bytes.len);
+    }
+}
+
+void conn_run_dirty(struct list *dirty)
+{
+    struct list *at;
+
+    while ((at = list_pop(dirty)) != NULL) {
+        struct conn *conn = CONTAINER_OF(at, struct conn, in_dirty);
+        if (conn->out.bytes.failed) { /* memory was out: a packet is missing, the stream cannot go on */
+            conn_handler->lost(conn, -ENOMEM);
+            continue;
+        }
+        if (has_output(conn) && conn->state != CONN_CLOSED && !io_stream_sending(&conn->stream)) {
+            send_out(conn);
+        }
+    }
+}
+
+void conn_finish(struct conn *conn)
+{
+    if (conn->state == CONN_FINISHING || conn->state == CONN_CLOSED) {
+        return;
+    }
+    conn->state = CONN_FINISHING;
+    if (conn->ended || conn->out.bytes.failed) {
+        conn_drop(conn);
+        return;
+    }
+    if (has_output(conn)) {
+        conn_mark_dirty(conn);
+    } else if (!io_stream_sending(&conn->stream)) {
+        shutdown(conn->stream.fd, SHUT_WR);
+    }
+    io_stream_recv_start(conn->shard->io,
+                         &conn->stream); /* until the peer closes too: a reset would lose our last packet */
+    timer_set(conn->shard->timers, &conn->timer, conn->shard->now_ms + LINGER_MS);
+}
