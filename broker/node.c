@@ -251,13 +251,24 @@ static void put_in_force(struct node *node, struct config *config, struct auth_p
     }
 }
 
+/* How the clients of the present listeners may prove who they are under another configuration. Returns 0, or a negative errno
+ * with a sentence in error. */
+static int check_listeners(const struct node *node, const struct config *next, struct config *ret_probe, char *error,
+                           size_t error_size)
+{
+    *ret_probe = *next; /* its texts are only looked at */
+    memcpy(ret_probe->listeners, node->origin->listeners, sizeof(ret_probe->listeners));
+    ret_probe->listener_count = node->origin->listener_count;
+    return config_check(ret_probe, error, error_size);
+}
+
 /* SIGHUP: configuration, certificates, password file, rules -- either all of it is taken, or nothing. */
 static void reload(struct node *node)
 {
     char error[1024], restart[1024];
     struct tls_context *contexts[CONFIG_LISTENERS_MAX] = {0};
     struct auth_policy *policy = NULL;
-    struct config *next;
+    struct config *next, probe;
     enum config_action action;
 
     if (config_load(node->sources->argc, node->sources->argv, node->sources->envp, error, sizeof(error), &action,
@@ -265,7 +276,8 @@ static void reload(struct node *node)
         log_event(LOG_ERROR, "reload_failed", {"error", LOG_STR(error)}, {"kept", LOG_STR("everything in force")});
         return;
     }
-    if (node_tls_read(&node->tables, contexts, error, sizeof(error)) != 0 ||
+    if (check_listeners(node, next, &probe, error, sizeof(error)) != 0 ||
+        node_tls_read(&node->tables, contexts, error, sizeof(error)) != 0 ||
         auth_policy_new(node->tables.auth, next, error, sizeof(error), &policy) != 0) {
         log_event(LOG_ERROR, "reload_failed", {"error", LOG_STR(error)}, {"kept", LOG_STR("everything in force")});
         for (unsigned i = 0; i < CONFIG_LISTENERS_MAX; i++) {
@@ -279,6 +291,10 @@ static void reload(struct node *node)
         log_event(LOG_WARN, "restart_needed", {"keys", LOG_STR(restart)});
     }
     log_setup(STDERR_FILENO, (enum log_level)next->log_level, (enum log_format)next->log_format);
+    for (unsigned i = 0; i < node->tables.listener_count; i++) {
+        atomic_store(&node->tables.listeners[i].methods, probe.listeners[i].methods);
+        atomic_store(&node->tables.listeners[i].anonymous, probe.listeners[i].anonymous);
+    }
     put_in_force(node, next, policy, contexts);
     node_tls_watch(&node->tables, node->shards[CONTROL_SHARD]->metrics);
     log_event(LOG_INFO, "reloaded");

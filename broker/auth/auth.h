@@ -75,8 +75,9 @@ void auth_tick(struct auth *auth, unsigned shard, uint64_t mono_ms);
 /* ---- who are you ---- */
 
 struct auth_question {
-    const struct config_listener *listener;
-    const char *listener_name;
+    unsigned methods; /* enum config_method bits that the listener has */
+    bool anonymous;   /* it lets in who proves nothing */
+    const char *listener_name; /* borrowed for the life of the node */
     struct in6_addr address;
     enum mqtt_version version;
     struct slice client_id, user_name, password; /* empty ptr: not given */

@@ -116,7 +116,8 @@ void chain_begin(struct auth_attempt *attempt);
 void chain_continue(struct auth_attempt *attempt, struct slice data);
 void attempt_free(struct auth_attempt *attempt); /* nothing is under way */
 
-/* Whether this can be a user's name, wherever it comes from: UTF-8 without control characters, 1..65535 bytes. */
+/* Whether this can be a user's name, or a client id that a proof demands, wherever it comes from: UTF-8 without control
+ * characters, 1..65535 bytes. */
 bool auth_name_valid(struct slice name);
 
 #endif

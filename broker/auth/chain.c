@@ -131,7 +131,7 @@ static void let_in_by_claims(struct auth_attempt *a, enum config_method method, 
     struct jwt_claims *c = &a->claims;
     struct slice client_id = buf_slice(&c->client_id);
 
-    if (client_id.len > NAME_BYTES_MAX || !utf8_valid(client_id)) {
+    if (client_id.len > 0 && !auth_name_valid(client_id)) {
         refuse_unknown(a, "the client id that it is given is none");
         return;
     }
@@ -344,9 +344,7 @@ static bool by_service(struct auth_attempt *a)
 
 static void by_nothing(struct auth_attempt *a)
 {
-    const struct config_listener *l = a->question.listener;
-
-    if (!l->anonymous || (a->question.user_name.ptr && l->methods != 0)) {
+    if (!a->question.anonymous || (a->question.user_name.ptr && a->question.methods != 0)) {
         refuse_unknown(a, "nothing lets it in");
     } else if (a->policy->acl || *a->policy->rule_url) {
         make_principal(a, &(struct principal_source){.expires_at_ms = UINT64_MAX});
@@ -369,7 +367,7 @@ static void walk(struct auth_attempt *a)
 {
     while (a->at < COUNT_OF(links)) {
         unsigned at = a->at++;
-        if ((a->question.listener->methods & links[at].method) && links[at].take(a)) {
+        if ((a->question.methods & links[at].method) && links[at].take(a)) {
             return;
         }
     }
@@ -416,7 +414,7 @@ static void continue_scram(struct auth_attempt *a, struct slice data)
 static void by_method(struct auth_attempt *a)
 {
     struct slice method = a->question.method;
-    unsigned methods = a->question.listener->methods;
+    unsigned methods = a->question.methods;
 
     if ((methods & METHOD_SCRAM) && a->policy->passwd && slice_eq(method, SLICE("SCRAM-SHA-256"))) {
         begin_scram(a);

@@ -228,7 +228,8 @@ static int check_entrance(struct checking *c)
     if (rc) {
         return rc;
     }
-    bool local = l->methods == 0 && l->allow_anonymous <= 0 && is_local(l);
+    /* Behind a proxy on this machine everybody's address is a local one. */
+    bool local = l->methods == 0 && l->allow_anonymous <= 0 && is_local(l) && !*l->trusted_proxies;
     l->anonymous = l->allow_anonymous < 0 ? local : l->allow_anonymous != 0;
     if (l->methods == 0 && !l->anonymous && !local) {
         return listener_fail(c, "nobody could be told apart here: set auth.password_file (or another method), or "

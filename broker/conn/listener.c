@@ -172,6 +172,8 @@ void listener_init(struct listener *l, const struct config_listener *config, str
     l->proxy = config->proxy_protocol;
     l->trusted_proxies = config->trusted_proxies;
     l->mount = slice_str(config->mount_point);
+    atomic_init(&l->methods, config->methods);
+    atomic_init(&l->anonymous, config->anonymous);
     l->ws_terms = (struct ws_terms){.path = config->websocket.path, .origins = config->websocket.origins};
     l->ledger = ledger;
     l->bans = bans;

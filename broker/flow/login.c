@@ -176,7 +176,8 @@ static int begin(struct login *login, const struct mqtt_connect *c, struct slice
     const struct channel *channel = conn_channel(conn);
     struct buf user = {0};
     struct auth_question question = {
-        .listener = conn->listener->config,
+        .methods = atomic_load_explicit(&((struct listener *)conn->listener)->methods, memory_order_relaxed),
+        .anonymous = atomic_load_explicit(&((struct listener *)conn->listener)->anonymous, memory_order_relaxed),
         .listener_name = conn->listener->name,
         .address = conn->peer,
         .version = c ? c->version : MQTT_V5,
@@ -205,14 +206,22 @@ static int begin(struct login *login, const struct mqtt_connect *c, struct slice
 
 /* ---- the answer ---- */
 
-static void send_auth(struct login *login, enum mqtt_reason reason, const struct buf *data)
+/* False: the client does not take packets of this size [MQTT-3.1.2-24], and there is nothing to leave away. */
+static bool send_auth(struct login *login, enum mqtt_reason reason, const struct buf *data)
 {
     struct conn *conn = login->conn;
     struct mqtt_auth auth = {.reason = (uint8_t)reason};
+    struct buf *out = conn_out(conn);
+    uint32_t before = out->len;
 
     set_method(login, data, &auth.properties);
-    mqtt_auth_encode(conn_out(conn), &auth);
+    mqtt_auth_encode(out, &auth);
+    if (out->len - before > conn->packet_bytes_max && !out->failed) {
+        out->len = before;
+        return false;
+    }
     broker_metric(broker_of(conn), METRIC_PACKETS_SENT, 1);
+    return true;
 }
 
 /* Yes: take over what it brings. Returns false when memory is out. */
@@ -270,6 +279,10 @@ enum login_status login_check(struct conn *conn, const struct mqtt_connect *c, c
         if (has_method) {
             buf_put(&login->method, c->properties.auth_method);
         }
+        if (mqtt_property_has(&c->properties, MQTT_PROP_MAXIMUM_PACKET_SIZE) &&
+            c->properties.packet_bytes_max < conn->packet_bytes_max) { /* AUTH comes before all else is settled */
+            conn->packet_bytes_max = c->properties.packet_bytes_max;
+        }
         if (login->method.failed || begin(login, c, buf_slice(&login->method), c->properties.auth_data) != 0) {
             return LOGIN_NO;
         }
@@ -285,8 +298,12 @@ enum login_status login_check(struct conn *conn, const struct mqtt_connect *c, c
         if (login->connect.failed) {
             return LOGIN_NO;
         }
+        if (!send_auth(login, MQTT_CONTINUE_AUTHENTICATION, &answer->data)) { /* [MQTT-4.12.0-2] */
+            *ret_reason = MQTT_PACKET_TOO_LARGE;
+            *ret_why = "AUTH is larger than what the client takes";
+            return LOGIN_NO;
+        }
         login->exchanging = true;
-        send_auth(login, MQTT_CONTINUE_AUTHENTICATION, &answer->data); /* [MQTT-4.12.0-2] */
         return LOGIN_SENT;
     case AUTH_YES:
         if (!take_over(login, answer)) {
@@ -319,6 +336,20 @@ static void replay_connect(struct login *login)
     conn_resume(conn, PAUSE_LOGIN);
 }
 
+/* Why a re-authentication has failed, in the words of DISCONNECT, which are fewer than CONNACK's (3.14.2.1). */
+static enum mqtt_reason disconnect_reason(enum mqtt_reason reason)
+{
+    switch (reason) {
+    case MQTT_SERVER_UNAVAILABLE:
+        return MQTT_SERVER_BUSY;
+    case MQTT_BAD_USER_NAME_OR_PASSWORD:
+    case MQTT_BAD_AUTHENTICATION_METHOD:
+        return MQTT_NOT_AUTHORIZED;
+    default:
+        return reason;
+    }
+}
+
 /* The other side of a re-authentication (4.12.1). */
 static void reauthenticated(struct login *login, struct auth_answer *answer)
 {
@@ -331,16 +362,20 @@ static void reauthenticated(struct login *login, struct auth_answer *answer)
     }
     if (answer->status == AUTH_NO) { /* [MQTT-4.12.1-2] */
         count_failure(conn, answer->reason);
-        goodbye(conn, answer->reason, answer->why);
+        goodbye(conn, disconnect_reason(answer->reason), answer->why);
         return;
     }
     principal_unref(session->principal);
     session->principal = answer->principal;
     answer->principal = NULL;
     session->seen_version = session->open_version = 0;
-    send_auth(login, MQTT_SUCCESS, &answer->data);
+    bool sent = send_auth(login, MQTT_SUCCESS, &answer->data);
     auth_end(login->attempt);
     login->attempt = NULL;
+    if (!sent) {
+        goodbye(conn, MQTT_PACKET_TOO_LARGE, NULL);
+        return;
+    }
     access_visit(broker_of(conn), session);
     goodbye_watch(conn);
 }
@@ -352,7 +387,10 @@ static void answered(struct login *login, bool inside)
     struct auth_answer *answer = auth_answer_of(login->attempt);
 
     if (answer->status == AUTH_CONTINUE) {
-        send_auth(login, MQTT_CONTINUE_AUTHENTICATION, &answer->data);
+        if (!send_auth(login, MQTT_CONTINUE_AUTHENTICATION, &answer->data)) {
+            goodbye(conn, MQTT_PACKET_TOO_LARGE, NULL);
+            return;
+        }
         conn_resume(conn, PAUSE_LOGIN);
     } else if (conn->state == CONN_OPEN) {
         reauthenticated(login, answer);

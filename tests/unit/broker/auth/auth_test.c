@@ -138,6 +138,9 @@ static const struct {
     {"service names nobody", ALL, false, NULL, NULL, NULL, NULL, ALLOW, AUTH_NO, MQTT_NOT_AUTHORIZED, NULL, 1},
     {"service names a control character", ALL, false, NULL, NULL, "hugo", "x",
      JSON_ANSWER("{\"result\":\"allow\",\"user\":\"b\\u0007\"}"), AUTH_NO, MQTT_BAD_USER_NAME_OR_PASSWORD, NULL, 1},
+    {"service gives a client id that is none", ALL, false, NULL, NULL, "hugo", "x",
+     JSON_ANSWER("{\"result\":\"allow\",\"client_id\":\"c\\u0001\"}"), AUTH_NO, MQTT_BAD_USER_NAME_OR_PASSWORD, NULL,
+     1},
     {"service denies", ALL, true, NULL, NULL, "hugo", "x", DENY, AUTH_NO, MQTT_BAD_USER_NAME_OR_PASSWORD, NULL, 1},
     {"service denies nobody in particular", ALL, true, NULL, NULL, NULL, NULL, DENY, AUTH_NO, MQTT_NOT_AUTHORIZED, NULL,
      1},
@@ -182,7 +185,7 @@ static void test_chain(void)
     auth = open_auth(&config);
     for (size_t i = 0; i < COUNT_OF(chain_cases); i++) {
         struct config_listener listener = {.methods = chain_cases[i].methods, .anonymous = chain_cases[i].anonymous};
-        struct auth_question q = {.listener = &listener,
+        struct auth_question q = {.methods = listener.methods, .anonymous = listener.anonymous,
                                   .listener_name = "l",
                                   .version = MQTT_V5,
                                   .client_id = SLICE("c1"),
@@ -217,7 +220,7 @@ static struct outcome connect_as(unsigned methods, const char *user, const char 
 {
     struct config_listener listener = {.methods = methods, .anonymous = true};
 
-    return answer_to(auth, &(struct auth_question){.listener = &listener,
+    return answer_to(auth, &(struct auth_question){.methods = listener.methods, .anonymous = listener.anonymous,
                                                    .listener_name = "l",
                                                    .version = MQTT_V5,
                                                    .client_id = SLICE("c1"),
@@ -322,7 +325,7 @@ static void test_methods(void)
     service_say(&service, ALLOW);
     for (size_t i = 0; i < COUNT_OF(method_cases); i++) {
         struct config_listener listener = {.methods = method_cases[i].methods, .anonymous = true};
-        struct outcome o = answer_to(auth, &(struct auth_question){.listener = &listener,
+        struct outcome o = answer_to(auth, &(struct auth_question){.methods = listener.methods, .anonymous = listener.anonymous,
                                                                    .listener_name = "l",
                                                                    .version = MQTT_V5,
                                                                    .user_name = SLICE("alice"),
@@ -344,7 +347,7 @@ static struct auth_attempt *begin_method(const struct config_listener *listener,
                                          unsigned *done)
 {
     return ask_auth(auth,
-                    &(struct auth_question){.listener = listener,
+                    &(struct auth_question){.methods = listener->methods, .anonymous = listener->anonymous,
                                             .listener_name = "l",
                                             .version = MQTT_V5,
                                             .method = slice_str(method),
