@@ -255,6 +255,9 @@ int tls_feed(struct tls *tls, struct slice *data, uint8_t *space, size_t space_s
     size_t n = 0;
     int rc = 1;
 
+    if (data->len == 0 && tls->open && !SSL_has_pending(tls->ssl)) { /* asked whether that was all: it was */
+        return 0;
+    }
     begin(tls, out);
     tls->in = *data;
     if (!tls->open) {
