@@ -21,7 +21,7 @@
 #define STOP_MS 2000u         /* for clients to read their DISCONNECT */
 #define SPARE_DESCRIPTORS 64u /* of one shard: rings, listeners, log */
 #define ROUTE_READERS SHARDS_MAX
-#define CERTIFICATES_WATCH_S 21600
+#define CERTIFICATES_WATCH_S 21600 /* and the life of a key of session tickets, of which two are good */
 
 struct node {
     struct node_tables tables;
@@ -311,6 +311,7 @@ static void run(struct node *node, const sigset_t *signals)
         if (signal == SIGHUP) {
             reload(node);
         } else if (signal < 0 && errno == EAGAIN) {
+            tls_tickets_renew(false);
             node_tls_watch(&node->tables, node->shards[CONTROL_SHARD]->metrics);
         }
     }

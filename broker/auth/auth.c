@@ -220,6 +220,16 @@ void auth_tick(struct auth *auth, unsigned shard, uint64_t mono_ms)
 }
 
 /* The HTTP clients give back what they have before the workers' lists are emptied for the last time. */
+void auth_http_counts(struct auth *auth, struct http_counts *ret_counts)
+{
+    *ret_counts = (struct http_counts){0};
+    pthread_mutex_lock(&auth->http_lock); /* a reload may exchange the client */
+    if (auth->http) {
+        http_counts(auth->http, ret_counts);
+    }
+    pthread_mutex_unlock(&auth->http_lock);
+}
+
 void auth_drain(struct auth *auth)
 {
     if (auth->drained) {

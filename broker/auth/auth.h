@@ -72,6 +72,9 @@ void auth_policy_unref(struct auth_policy *policy); /* NULL is allowed; any thre
 /* Control shard, now and then: fetch the JWK Set anew when it is due. */
 void auth_tick(struct auth *auth, unsigned shard, uint64_t mono_ms);
 
+/* What has been asked of the HTTP service; all zero without one. */
+void auth_http_counts(struct auth *auth, struct http_counts *ret_counts);
+
 /* ---- who are you ---- */
 
 struct auth_question {

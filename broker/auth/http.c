@@ -270,7 +270,7 @@ static void finish(struct http_client *c, struct http_request *r)
 
     pthread_mutex_lock(&c->lock);
     c->probe = c->probe == r ? NULL : c->probe;
-    c->failed += failed && r->error != -ECANCELED;
+    c->failed += failed;
     if (r->easy) {
         c->underway--;
         breaker_judge(c, failed);
@@ -392,23 +392,13 @@ static int start_thread(struct http_client *c)
 
 static int prepare_client(struct http_client *c, const struct http_settings *settings)
 {
-    static const char *const lines[] = {"Content-Type: application/json", "Expect:"};
-
     c->settings = *settings;
     c->settings.ca_file = strdup(settings->ca_file);
     c->multi = curl_multi_init();
-    if (!c->settings.ca_file || !c->multi ||
-        curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)settings->requests_max) != CURLM_OK) {
-        return -ENOMEM;
-    }
-    for (size_t i = 0; i < COUNT_OF(lines); i++) {
-        struct curl_slist *longer = curl_slist_append(c->headers, lines[i]);
-        if (!longer) {
-            return -ENOMEM;
-        }
-        c->headers = longer;
-    }
-    return 0;
+    c->headers = curl_slist_append(NULL, "Content-Type: application/json");
+    bool ok = c->settings.ca_file && c->multi && c->headers &&
+              curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)settings->requests_max) == CURLM_OK;
+    return ok ? 0 : -ENOMEM;
 }
 
 int http_client_new(const struct http_settings *settings, struct worker_pool *pool, struct http_client **ret_client)

@@ -15,12 +15,6 @@
 
 #define TRIES_MAX 16 /* signatures checked for one token: each costs */
 
-static int no(const char *why, const char **ret_why)
-{
-    *ret_why = why;
-    return -EACCES;
-}
-
 /* The parts of a token in base64url; borrowed from it. */
 struct parts {
     struct slice header, payload, signature;
@@ -94,14 +88,14 @@ static int read_header(const json_t *object, unsigned taken, struct header *h, c
     const json_t *kid = json_object_get(object, "kid");
 
     if (json_object_get(object, "crit")) {
-        return no("the token wants an extension that we do not know", ret_why); /* RFC 7515, section 4.1.11 */
+        return jwt_no("the token wants an extension that we do not know", ret_why); /* RFC 7515, section 4.1.11 */
     }
     h->algorithm = alg ? jwt_algorithm_of(alg) & taken : 0;
     if (!h->algorithm) {
-        return no("the token's algorithm is not taken", ret_why);
+        return jwt_no("the token's algorithm is not taken", ret_why);
     }
     if (kid && !json_is_string(kid)) {
-        return no("the token's kid is not a text", ret_why);
+        return jwt_no("the token's kid is not a text", ret_why);
     }
     buf_put(&h->kid, slice_of(json_string_value(kid), json_string_length(kid)));
     return h->kid.failed ? -ENOMEM : 0;
@@ -113,7 +107,7 @@ static int load_header(struct slice part, unsigned taken, struct header *h, cons
     int rc = load(part, &object);
 
     if (rc) {
-        return rc == -EINVAL ? no("the token's header is ill-formed", ret_why) : rc;
+        return rc == -EINVAL ? jwt_no("the token's header is ill-formed", ret_why) : rc;
     }
     rc = read_header(object, taken, h, ret_why);
     json_decref(object);
@@ -222,9 +216,9 @@ static int check_signature(const struct jwt_keys *keys, const struct header *h, 
         tries++;
     }
     if (known) {
-        return no("the token's signature is wrong, or its key is for another algorithm", ret_why);
+        return jwt_no("the token's signature is wrong, or its key is for another algorithm", ret_why);
     }
-    return wanted.len == 0 && tries > 0 ? no("the token's signature is wrong", ret_why) : -ENOKEY;
+    return wanted.len == 0 && tries > 0 ? jwt_no("the token's signature is wrong", ret_why) : -ENOKEY;
 }
 
 int jwt_verify(const struct jwt_keys *keys, const struct jwt_terms *terms, struct slice token, uint64_t wall_ms,
@@ -236,20 +230,20 @@ int jwt_verify(const struct jwt_keys *keys, const struct jwt_terms *terms, struc
     json_t *payload = NULL;
 
     if (token.len > JWT_TOKEN_BYTES_MAX) {
-        return no("the token is too long", ret_why);
+        return jwt_no("the token is too long", ret_why);
     }
     if (!cut(token, &parts)) {
-        return no("not a token", ret_why);
+        return jwt_no("not a token", ret_why);
     }
     int rc = load_header(parts.header, terms->algorithms, &header, ret_why);
     if (rc == 0) {
         rc = base64_decode(parts.signature, true, &signature);
-        rc = rc == -EINVAL ? no("the token's signature is ill-formed", ret_why) : rc;
+        rc = rc == -EINVAL ? jwt_no("the token's signature is ill-formed", ret_why) : rc;
     }
     rc = rc ? rc : check_signature(keys, &header, parts.signed_text, buf_slice(&signature), ret_why);
     if (rc == 0) {
         rc = load(parts.payload, &payload);
-        rc = rc == -EINVAL ? no("the token's payload is ill-formed", ret_why) : rc;
+        rc = rc == -EINVAL ? jwt_no("the token's payload is ill-formed", ret_why) : rc;
     }
     rc = rc ? rc : jwt_claims_read(payload, terms, wall_ms, ret_claims, ret_why);
     json_decref(payload);

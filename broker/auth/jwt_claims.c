@@ -10,12 +10,6 @@
 
 #define NAME_PART_MAX 256 /* the configuration's names of claims are shorter */
 
-static int no(const char *why, const char **ret_why)
-{
-    *ret_why = why;
-    return -EACCES;
-}
-
 /* The claim of this name; else, for "a.b", claim "b" of the object "a". A claim may have dots in its own name, as
  * those that are URLs (RFC 7519, section 4.2). NULL: there is none. */
 static const json_t *find(const json_t *object, const char *name)
@@ -75,17 +69,17 @@ static int check_time(const json_t *payload, uint32_t leeway_s, uint64_t wall_ms
     uint64_t leeway_ms = (uint64_t)leeway_s * 1000, at_ms;
 
     if (!date_ms(json_object_get(payload, "exp"), &at_ms)) {
-        return no("the token does not say when it expires", ret_why);
+        return jwt_no("the token does not say when it expires", ret_why);
     }
     *ret_expires_at_ms = add_saturated(at_ms, leeway_ms);
     if (wall_ms >= *ret_expires_at_ms) {
-        return no("the token has expired", ret_why);
+        return jwt_no("the token has expired", ret_why);
     }
     if (nbf && !date_ms(nbf, &at_ms)) {
-        return no("the claim nbf is no time", ret_why);
+        return jwt_no("the claim nbf is no time", ret_why);
     }
     if (nbf && add_saturated(wall_ms, leeway_ms) < at_ms) {
-        return no("the token is not valid yet", ret_why);
+        return jwt_no("the token is not valid yet", ret_why);
     }
     return 0;
 }
@@ -109,10 +103,10 @@ static bool audience_has(const json_t *audience, const char *wanted)
 static int check_origin(const json_t *payload, const struct jwt_terms *terms, const char **ret_why)
 {
     if (*terms->issuer && !text_is(json_object_get(payload, "iss"), terms->issuer)) {
-        return no("the token is from another issuer", ret_why);
+        return jwt_no("the token is from another issuer", ret_why);
     }
     if (*terms->audience && !audience_has(json_object_get(payload, "aud"), terms->audience)) {
-        return no("the token is for another audience", ret_why);
+        return jwt_no("the token is for another audience", ret_why);
     }
     return 0;
 }
@@ -131,7 +125,7 @@ static int take_names(const json_t *payload, const struct jwt_terms *terms, stru
     struct slice user = text_of(find(payload, terms->user_claim));
 
     if (!auth_name_valid(user)) {
-        return no("the token does not name a user", ret_why);
+        return jwt_no("the token does not name a user", ret_why);
     }
     int rc = put(&claims->user, user);
     if (rc || !*terms->client_id_claim) {
@@ -139,7 +133,7 @@ static int take_names(const json_t *payload, const struct jwt_terms *terms, stru
     }
     struct slice client_id = text_of(find(payload, terms->client_id_claim));
     if (!auth_name_valid(client_id)) {
-        return no("the token does not name a client id", ret_why);
+        return jwt_no("the token does not name a client id", ret_why);
     }
     return put(&claims->client_id, client_id);
 }
@@ -181,12 +175,12 @@ static int take_roles(const json_t *roles, struct jwt_claims *claims, const char
         return add_words(claims, text_of(roles));
     }
     if (!json_is_array(roles)) {
-        return no("the token's roles are not a list of names", ret_why);
+        return jwt_no("the token's roles are not a list of names", ret_why);
     }
     json_array_foreach(roles, i, role)
     {
         if (json_string_length(role) == 0) {
-            return no("the token's roles are not a list of names", ret_why);
+            return jwt_no("the token's roles are not a list of names", ret_why);
         }
         int rc = add_role(claims, text_of(role));
         if (rc) {
@@ -204,12 +198,12 @@ static int take_rules(const json_t *rules, struct jwt_claims *claims, const char
         return 0;
     }
     if (!json_is_array(rules)) {
-        return no("the token's rules are ill-formed", ret_why);
+        return jwt_no("the token's rules are ill-formed", ret_why);
     }
     char *text = json_dumps(rules, JSON_COMPACT);
     int rc = text ? acl_parse_claim(slice_str(text), error, sizeof(error), &claims->rules) : -ENOMEM;
     free(text);
-    return rc == -EINVAL ? no("the token's rules are ill-formed", ret_why) : rc;
+    return rc == -EINVAL ? jwt_no("the token's rules are ill-formed", ret_why) : rc;
 }
 
 int jwt_claims_read(const json_t *payload, const struct jwt_terms *terms, uint64_t wall_ms,

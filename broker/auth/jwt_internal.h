@@ -2,6 +2,7 @@
 #ifndef TERN_BROKER_AUTH_JWT_INTERNAL_H
 #define TERN_BROKER_AUTH_JWT_INTERNAL_H
 
+#include <errno.h>
 #include <jansson.h>
 #include <openssl/evp.h>
 #include <stdatomic.h>
@@ -23,6 +24,13 @@ struct jwt_keys {
     uint32_t count;
     struct jwt_key *list; /* owned */
 };
+
+/* Refuse a token; why is for the log. */
+static inline int jwt_no(const char *why, const char **ret_why)
+{
+    *ret_why = why;
+    return -EACCES;
+}
 
 /* Bytes (UTF-8, without NUL) that must be one JSON object in which no member is named twice. Returns 0, -EINVAL or
  * -ENOMEM. */

@@ -31,6 +31,7 @@ struct principal {
     uint16_t role_count;      /* that it brought itself */
     uint64_t expires_at_ms;   /* wall clock: its token or certificate ends; UINT64_MAX: never */
     uint64_t credential;      /* passwd_fingerprint; 0: none */
+    uint64_t era;             /* of its shard, no other principal's there; 0: not given yet. Keys of cached answers */
     struct acl *rules;        /* owned: of its token; NULL: none */
     struct user_rate *rate;   /* NULL for anonymous clients */
     struct user_rates *rates; /* where that is given back */

@@ -59,6 +59,11 @@
       "Subscriptions ended because the rules have changed.") \
     X(CLIENTS_REVOKED, COUNTER, "tern_clients_revoked_total", \
       "Clients sent away because they may no longer be connected.") \
+    X(HTTP_ASKED, COUNTER, "tern_http_questions_total", "Questions to the HTTP service about clients and rules.") \
+    X(HTTP_FAILED, COUNTER, "tern_http_questions_failed_total", "Those without a usable answer.") \
+    X(HTTP_REFUSED, COUNTER, "tern_http_questions_refused_total", \
+      "Those not asked: too many at once, or the service is taken for dead.") \
+    X(HTTP_UNDERWAY, GAUGE, "tern_http_questions_underway", "Those that wait for their answer.") \
     X(CERTIFICATE_EXPIRES, GAUGE, "tern_certificate_expiry_timestamp_seconds", \
       "When the first of the listeners' certificates expires; 0: there is none.") \
     X(UNROUTED, COUNTER, "tern_publish_unrouted_total", "PUBLISH packets with no matching subscriber.") \

@@ -207,8 +207,8 @@ static bool pass_on(struct channel *ch, struct slice plain)
         return take(ch, plain);
     }
     while ((n = ws_feed(ch->ws, &plain, scratch_in, sizeof(scratch_in), &answer, &why)) > 0) {
+        send_answer(ch, &answer); /* a Close behind a DISCONNECT is answered too */
         if (!greet(ch) || !take(ch, slice_of(scratch_in, (size_t)n))) {
-            buf_deinit(&answer);
             return false;
         }
     }

@@ -186,13 +186,10 @@ int listener_open(struct listener *l, unsigned shard_count)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *ai = NULL;
+    bool local = l->config->transport == TRANSPORT_UNIX;
     int rc = -EADDRINUSE;
 
-    l->shard_count = shard_count;
-    if (l->config->transport == TRANSPORT_UNIX) {
-        return open_unix(l);
-    }
-    if (getaddrinfo(l->config->host, NULL, &hints, &ai) != 0) {
+    if (!local && getaddrinfo(l->config->host, NULL, &hints, &ai) != 0) {
         return -ENOENT;
     }
     for (unsigned i = 0; i < BIND_TRIES && rc == -EADDRINUSE; i++) {
@@ -200,9 +197,15 @@ int listener_open(struct listener *l, unsigned shard_count)
             struct timespec pause = {.tv_nsec = BIND_PAUSE_MS * 1000000L};
             nanosleep(&pause, NULL);
         }
-        rc = open_all(l, ai, l->config->port);
+        l->shard_count = shard_count; /* a try that failed has forgotten it */
+        rc = local ? open_unix(l) : open_all(l, ai, l->config->port);
     }
-    freeaddrinfo(ai);
+    if (ai) {
+        freeaddrinfo(ai);
+    }
+    if (rc) {
+        l->shard_count = 0;
+    }
     return rc;
 }
 

@@ -26,6 +26,7 @@ struct access_slot {
 };
 
 struct access_cache {
+    uint64_t eras; /* given to principals so far */
     struct access_slot slots[CACHE_SLOTS];
 };
 
@@ -46,10 +47,12 @@ static uint32_t now_s(const struct broker *b)
     return (uint32_t)(b->shard->now_ms / 1000);
 }
 
-/* The topic's hash is keyed: nobody outside can make two of them meet. */
+/* The topic's hash is keyed: nobody outside can make two of them meet. A session may change its principal, and with it
+ * what it may do, while the policy stays: a token that says less, another one's session. */
 static uint64_t cache_key(const struct session *session, uint64_t topic_hash, const struct acl_request *r)
 {
-    uint64_t key = topic_hash ^ session->uid * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t era = session->principal ? session->principal->era : 0;
+    uint64_t key = topic_hash ^ (session->uid + (era << 32 | era >> 32)) * UINT64_C(0x9e3779b97f4a7c15);
 
     key ^= ((uint64_t)r->action << 8 | (uint64_t)r->qos << 4 | r->retain) * UINT64_C(0xbf58476d1ce4e5b9);
     key ^= key >> 31;
@@ -265,9 +268,13 @@ void access_visit(struct broker *b, struct session *session)
     if (session->seen_version == b->policy->version) {
         return;
     }
+    if (session->principal && session->principal->era == 0) {
+        session->principal->era = ++b->access->eras;
+    }
     session->open_version = 0;
-    session->partial = false;
     session->ruled = is_ruled(b, session->principal);
+    /* What waits was let in by the rules of its time, maybe for a filter that is gone: each is asked for again. */
+    session->partial = session->ruled && session->queue && !queue_empty(session->queue);
     if (session->ruled) {
         revoke_filters(b, session);
     }
@@ -288,7 +295,7 @@ static const char *why_not(struct broker *b, const struct conn *conn, enum mqtt_
     if (!login_certificate_still(conn)) {
         return "the certificate or key is no longer taken";
     }
-    *ret_reason = MQTT_BANNED;
+    *ret_reason = MQTT_ADMINISTRATIVE_ACTION; /* 0x8A, Banned, is CONNACK's alone (3.14.2.1) */
     if (ban_has(bans, BAN_CLIENT_ID, session_client_id(session), b->shard->wall_ms) ||
         ban_has(bans, BAN_ADDRESS, ban_address(&conn->peer), b->shard->wall_ms) ||
         (p && p->user.len > 0 && ban_has(bans, BAN_USER, p->user, b->shard->wall_ms))) {

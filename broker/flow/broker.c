@@ -135,6 +135,20 @@ static void set_gauge(struct metrics *m, enum metric metric, uint64_t value)
     __atomic_store_n(&m->values[metric], value, __ATOMIC_RELAXED);
 }
 
+/* The control shard's part: keys that live behind a URL, and what is told of the HTTP service. */
+static void tend_auth(struct broker *b, uint64_t now_ms)
+{
+    struct metrics *m = b->shard->metrics;
+    struct http_counts counts;
+
+    auth_tick(b->node->auth, CONTROL_SHARD, now_ms);
+    auth_http_counts(b->node->auth, &counts);
+    set_gauge(m, METRIC_HTTP_ASKED, counts.sent);
+    set_gauge(m, METRIC_HTTP_FAILED, counts.failed);
+    set_gauge(m, METRIC_HTTP_REFUSED, counts.refused);
+    set_gauge(m, METRIC_HTTP_UNDERWAY, counts.underway);
+}
+
 /* Small work that is due now and then. */
 static void house_fire(struct timer *timer, uint64_t now_ms)
 {
@@ -142,8 +156,8 @@ static void house_fire(struct timer *timer, uint64_t now_ms)
 
     hold_run(b);
     channel_run_warm(&b->conns, now_ms);
-    if (b->shard->index == CONTROL_SHARD && b->node->auth->jwks) {
-        auth_tick(b->node->auth, CONTROL_SHARD, now_ms);
+    if (b->shard->index == CONTROL_SHARD && b->node->auth->pool) {
+        tend_auth(b, now_ms);
     }
     retained_sweep(b->retained, b->shard->wall_ms, SWEEP_STEPS);
     set_gauge(b->shard->metrics, METRIC_RETAINED, retained_count(b->retained));

@@ -1,108 +1,110 @@
-/* tls.c -- one connection: bytes through OpenSSL and back, and what was agreed. */
+/* tls.c -- one connection: bytes through OpenSSL and back, and what was agreed.
+ *
+ * OpenSSL reads and writes through a BIO of ours, which exists so that no byte is copied into a queue between the
+ * socket and OpenSSL: `in` and `out` are what the present call was given, and NULL between calls.
+ *
+ * OpenSSL's queue of errors belongs to the thread, and whoever filled it before may have left something. How a call
+ * went is therefore asked of the connection; the queue says why a failed one failed, and is empty afterwards. */
 #include "broker/transport/tls.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "broker/transport/tls_internal.h"
+#include "proto/base/utf8.h"
 
-/* ---- the BIO: reads from tls->in, writes to tls->out ---- */
+struct tls {
+    SSL *ssl;                    /* owned */
+    struct tls_context *context; /* counted */
+    struct slice *in;            /* borrowed for the length of a call */
+    struct buf *out;             /* the same */
+    const char *why;             /* once ended */
+    int ended;                   /* 0, or what tls_feed and tls_write return from now on */
+    bool open, closed;           /* the handshake is over; close_notify has been written */
+};
 
-static int bio_read(BIO *bio, char *to, size_t size, size_t *ret_n)
+/* ---- the BIO ---- */
+
+static int bio_read(BIO *bio, char *space, size_t size, size_t *ret_n)
 {
     struct tls *tls = BIO_get_data(bio);
-    size_t n = tls->in.len < size ? tls->in.len : size;
+    size_t n = tls->in ? tls->in->len : 0;
 
-    BIO_clear_retry_flags(bio);
+    n = n < size ? n : size;
     if (n == 0) {
         BIO_set_retry_read(bio);
-        return 0;
+        return -1;
     }
-    memcpy(to, tls->in.ptr, n);
-    tls->in = slice_drop(tls->in, n);
+    BIO_clear_retry_flags(bio);
+    memcpy(space, tls->in->ptr, n);
+    *tls->in = slice_drop(*tls->in, n);
     *ret_n = n;
     return 1;
 }
 
-static int bio_write(BIO *bio, const char *from, size_t size, size_t *ret_n)
+static int bio_write(BIO *bio, const char *data, size_t n, size_t *ret_n)
 {
     struct tls *tls = BIO_get_data(bio);
 
     BIO_clear_retry_flags(bio);
-    if (!tls->out) { /* a free must not write */
-        return 0;
+    if (!tls->out || tls->out->failed) {
+        return -1;
     }
-    buf_put(tls->out, slice_of(from, size));
-    *ret_n = size;
-    return !tls->out->failed;
+    buf_put(tls->out, slice_of(data, n));
+    *ret_n = n;
+    return tls->out->failed ? -1 : 1;
 }
 
 static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
 {
-    (void)bio;
-    (void)number;
-    (void)pointer;
+    (void)bio, (void)number, (void)pointer;
     return command == BIO_CTRL_FLUSH;
 }
 
-static const BIO_METHOD *bio_method(void)
+static CRYPTO_ONCE bio_once = CRYPTO_ONCE_STATIC_INIT;
+static BIO_METHOD *bio_method;
+
+static void bio_method_make(void)
 {
-    static _Atomic(BIO_METHOD *) method;
-    BIO_METHOD *m = atomic_load(&method), *expected = NULL;
-
-    if (m) {
-        return m;
+    bio_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "tern");
+    if (bio_method) {
+        BIO_meth_set_read_ex(bio_method, bio_read);
+        BIO_meth_set_write_ex(bio_method, bio_write);
+        BIO_meth_set_ctrl(bio_method, bio_ctrl);
     }
-    m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "tern");
-    if (!m) {
-        return NULL;
-    }
-    BIO_meth_set_read_ex(m, bio_read);
-    BIO_meth_set_write_ex(m, bio_write);
-    BIO_meth_set_ctrl(m, bio_ctrl);
-    if (!atomic_compare_exchange_strong(&method, &expected, m)) { /* another shard was faster */
-        BIO_meth_free(m);
-        return expected;
-    }
-    return m;
 }
-
-/* ---- life ---- */
 
 /* A handshake has a BIO of its own, for OpenSSL chains another one to it meanwhile. Afterwards each thread has one for
  * all its connections, which is told at each call whose bytes are meant: two hundred bytes less for each. */
 static _Thread_local BIO *shared;
 
-static void use_shared(struct tls *tls)
+static BIO *bio_make(void)
 {
-    if (!shared && (shared = BIO_new(bio_method())) != NULL) {
-        BIO_set_init(shared, 1);
+    BIO *bio = CRYPTO_THREAD_run_once(&bio_once, bio_method_make) && bio_method ? BIO_new(bio_method) : NULL;
+
+    if (bio) {
+        BIO_set_init(bio, 1);
     }
-    if (shared && SSL_get_rbio(tls->ssl) != shared) { /* just open, or from another thread */
+    return bio;
+}
+
+/* It is just open, or comes from another thread, whose BIO must not be touched here. Returns false without memory. */
+static bool use_shared(struct tls *tls)
+{
+    if (!shared) {
+        shared = bio_make();
+    }
+    if (shared && SSL_get_rbio(tls->ssl) != shared) {
         BIO_up_ref(shared);
         SSL_set_bio(tls->ssl, shared, shared);
     }
-}
-
-/* OpenSSL is about to read and write for this connection. */
-static void begin(struct tls *tls, struct buf *out)
-{
-    tls->out = out;
-    if (tls->open) {
-        use_shared(tls);
-    }
-    BIO_set_data(SSL_get_rbio(tls->ssl), tls);
-}
-
-static void end(struct tls *tls)
-{
-    tls->out = NULL;
-    tls->in = (struct slice){0};
+    return shared != NULL;
 }
 
 void tls_thread_end(void)
@@ -111,74 +113,73 @@ void tls_thread_end(void)
     shared = NULL;
 }
 
-struct tls *tls_of(const SSL *ssl)
+/* OpenSSL is about to read and write for this connection. Returns 0 or -ENOMEM, which ends it. */
+static int begin(struct tls *tls, struct slice *in, struct buf *out)
 {
-    return BIO_get_data(SSL_get_rbio(ssl));
-}
-
-/* The ephemeral keys have done their work: the handshake's secrets go, and four hundred bytes with them. What remains
- * of the objects is OpenSSL's to free. */
-static void forget_keys(struct tls *tls)
-{
-    EVP_PKEY *keys[2] = {NULL, NULL};
-
-    (void)SSL_get_tmp_key(tls->ssl, &keys[0]);
-    (void)SSL_get_peer_tmp_key(tls->ssl, &keys[1]);
-    for (unsigned i = 0; i < 2; i++) {
-        if (keys[i]) {
-            (void)EVP_PKEY_set_type(keys[i], EVP_PKEY_NONE);
-            EVP_PKEY_free(keys[i]);
-        }
+    if (tls->open && !use_shared(tls)) {
+        ERR_clear_error();
+        tls->why = "out of memory";
+        tls->ended = -ENOMEM;
+        return -ENOMEM;
     }
-    ERR_clear_error();
+    tls->in = in;
+    tls->out = out;
+    BIO_set_data(SSL_get_rbio(tls->ssl), tls);
+    return 0;
 }
 
-const char *tls_error(void)
+static void end(struct tls *tls)
 {
-    unsigned long error = ERR_peek_error();
-    const char *why = error ? ERR_reason_error_string(error) : NULL;
-
-    ERR_clear_error();
-    return why ? why : "unknown reason";
+    tls->in = NULL;
+    tls->out = NULL;
 }
 
-/* Who must be at the other end: a name or an address. */
+/* ---- life ---- */
+
+/* Name the one who must be at the other end. */
 static bool expect_host(SSL *ssl, const char *host)
 {
     unsigned char address[16];
 
     if (inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1) {
-        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1;
+        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1; /* RFC 6066, 3: no SNI for addresses */
     }
+    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     return SSL_set_tlsext_host_name(ssl, host) == 1 && SSL_set1_host(ssl, host) == 1;
+}
+
+/* The SSL of a connection, on our BIO. */
+static bool make_ssl(struct tls *tls, const char *host)
+{
+    BIO *bio = bio_make();
+
+    tls->ssl = bio ? SSL_new(tls->context->pairs[0].ssl) : NULL;
+    if (!tls->ssl) {
+        BIO_free(bio);
+        return false;
+    }
+    SSL_set_bio(tls->ssl, bio, bio);
+    if (SSL_is_server(tls->ssl)) {
+        SSL_set_accept_state(tls->ssl);
+        return true;
+    }
+    SSL_set_connect_state(tls->ssl);
+    return !host || expect_host(tls->ssl, host);
 }
 
 struct tls *tls_new(struct tls_context *context, const char *host)
 {
-    const BIO_METHOD *method = bio_method();
     struct tls *tls = calloc(1, sizeof(*tls));
-    BIO *bio = method ? BIO_new(method) : NULL;
 
-    if (!tls || !bio || !(tls->ssl = SSL_new(context->pairs[0].ctx))) {
-        BIO_free(bio);
-        free(tls);
-        ERR_clear_error();
+    if (!tls) {
         return NULL;
     }
-    BIO_set_data(bio, tls);
-    BIO_set_init(bio, 1);
-    SSL_set_bio(tls->ssl, bio, bio);
     tls->context = tls_context_ref(context);
     tls->why = "";
-    if (SSL_is_server(tls->ssl)) {
-        SSL_set_accept_state(tls->ssl);
-    } else {
-        SSL_set_connect_state(tls->ssl);
-        if (host && !expect_host(tls->ssl, host)) {
-            tls_free(tls);
-            ERR_clear_error();
-            return NULL;
-        }
+    if (!make_ssl(tls, host)) {
+        ERR_clear_error();
+        tls_free(tls);
+        return NULL;
     }
     return tls;
 }
@@ -186,10 +187,8 @@ struct tls *tls_new(struct tls_context *context, const char *host)
 void tls_free(struct tls *tls)
 {
     if (tls) {
-        tls->out = NULL;
         SSL_free(tls->ssl);
         tls_context_unref(tls->context);
-        OPENSSL_free(tls->psk_identity);
         free(tls);
     }
 }
@@ -206,185 +205,244 @@ const char *tls_why(const struct tls *tls)
 
 /* ---- bytes ---- */
 
-/* What a failed call of OpenSSL means. */
-static int judge(struct tls *tls, int rc)
+/* What OpenSSL says of the error that came last; all are taken from its queue. */
+static const char *take_error(void)
 {
-    int error = SSL_get_error(tls->ssl, rc);
+    unsigned long error = ERR_peek_last_error();
+    const char *why = error ? ERR_reason_error_string(error) : NULL;
 
-    if (error == SSL_ERROR_WANT_READ) {
-        return 0;
-    }
-    if (error == SSL_ERROR_ZERO_RETURN) {
-        return -ECONNRESET;
-    }
-    long verified = SSL_get_verify_result(tls->ssl);
-    tls->why = tls_error();
-    if (tls->out && tls->out->failed) {
-        return -ENOMEM;
-    }
-    if (!tls->open && verified != X509_V_OK) {
-        tls->why = X509_verify_cert_error_string(verified);
-    }
-    return -EPROTO;
+    ERR_clear_error();
+    return why ? why : "unknown reason";
 }
 
-/* Take the handshake as far as it goes. Returns 1 when it is over. */
-static int handshake(struct tls *tls)
+/* Why OpenSSL gave nothing: 0 it waits for more, or what ends the connection. */
+static int stopped(struct tls *tls)
+{
+    bool failed = strcmp(SSL_state_string(tls->ssl), "SSLERR") == 0; /* asked of the connection, not of the thread */
+
+    if (!failed && SSL_want(tls->ssl) == SSL_READING) {
+        return 0;
+    }
+    if (!failed && (SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN)) {
+        tls->why = "closed by the peer";
+        tls->ended = -ECONNRESET;
+        return tls->ended;
+    }
+    long verified = SSL_get_verify_result(tls->ssl);
+    bool no_memory = ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE;
+    tls->why = take_error();
+    if (!tls->open && verified != X509_V_OK && SSL_get_verify_mode(tls->ssl) != SSL_VERIFY_NONE) {
+        tls->why = X509_verify_cert_error_string(verified);
+    }
+    tls->ended = no_memory || (tls->out && tls->out->failed) ? -ENOMEM : -EPROTO;
+    return tls->ended;
+}
+
+/* OpenSSL keeps both halves of the key exchange as long as the connection lives. Empty them: that saves 400 bytes and
+ * more, and who reads our memory later cannot make the session's keys from it. */
+static void forget_exchange(SSL *ssl)
+{
+    EVP_PKEY *keys[2] = {NULL, NULL};
+
+    (void)SSL_get_tmp_key(ssl, &keys[0]);
+    (void)SSL_get_peer_tmp_key(ssl, &keys[1]);
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        if (keys[i] && !EVP_PKEY_set_type(keys[i], EVP_PKEY_X25519)) { /* any type: what was in it is freed */
+            ERR_clear_error();
+        }
+        EVP_PKEY_free(keys[i]);
+    }
+}
+
+/* Take the handshake as far as it goes. Returns 1 when it is over, 0, or what ended the connection. */
+static int shake_hands(struct tls *tls)
 {
     ERR_clear_error();
-    int rc = SSL_do_handshake(tls->ssl);
-
-    if (rc != 1) {
-        return judge(tls, rc);
+    if (SSL_do_handshake(tls->ssl) != 1) {
+        return stopped(tls);
     }
     tls->open = true;
-    forget_keys(tls);
+    forget_exchange(tls->ssl);
+    if (SSL_is_server(tls->ssl)) {
+        SSL_set_tlsext_status_ocsp_resp(tls->ssl, NULL, 0); /* it has been sent; OpenSSL would keep it to the end */
+    }
     return 1;
 }
 
 int tls_start(struct tls *tls, struct buf *out)
 {
-    begin(tls, out);
-    int rc = handshake(tls);
+    (void)begin(tls, NULL, out); /* its BIO is its own yet */
+    int rc = shake_hands(tls);
     end(tls);
-    return rc < 0 ? rc : out->failed ? -ENOMEM : 0;
+    return rc < 0 ? -ENOMEM : 0;
 }
 
 int tls_feed(struct tls *tls, struct slice *data, uint8_t *space, size_t space_size, struct buf *out)
 {
-    size_t n = 0;
-    int rc = 1;
+    int n = tls->ended;
 
+    assert(space_size > 0);
+    if (n) {
+        return n;
+    }
     if (data->len == 0 && tls->open && !SSL_has_pending(tls->ssl)) { /* asked whether that was all: it was */
         return 0;
     }
-    begin(tls, out);
-    tls->in = *data;
-    if (!tls->open) {
-        rc = handshake(tls);
+    n = begin(tls, data, out);
+    if (n) {
+        return n;
     }
-    if (rc > 0) {
-        rc = SSL_read_ex(tls->ssl, space, space_size, &n);
-        rc = rc == 1 ? (int)n : judge(tls, rc);
+    if (tls->open || (n = shake_hands(tls)) > 0) {
+        n = SSL_read(tls->ssl, space, space_size < INT_MAX ? (int)space_size : INT_MAX);
+        n = n > 0 ? n : stopped(tls);
     }
-    *data = tls->in;
     end(tls);
-    return rc;
+    return n;
 }
 
 int tls_write(struct tls *tls, const void *data, size_t n, struct buf *out)
 {
-    size_t written;
+    size_t written = 0;
+    int rc = tls->ended;
 
     assert(tls->open);
-    if (n == 0) {
-        return 0;
+    if (rc || n == 0) {
+        return rc;
     }
-    begin(tls, out);
-    int rc = SSL_write_ex(tls->ssl, data, n, &written);
-    rc = rc == 1 ? 0 : judge(tls, rc);
+    rc = begin(tls, NULL, out);
+    if (rc) {
+        return rc;
+    }
+    if (!SSL_write_ex(tls->ssl, data, n, &written)) { /* it never waits: the BIO takes all or fails for good */
+        rc = stopped(tls);
+        tls->ended = rc = rc ? rc : -EPROTO;
+    }
     end(tls);
-    return rc == 0 && written != n ? -EPROTO : rc;
+    return rc;
 }
 
 void tls_close(struct tls *tls, struct buf *out)
 {
-    if (!tls->open) {
+    if (!tls->open || tls->closed || (tls->ended && tls->ended != -ECONNRESET)) {
         return;
     }
-    begin(tls, out);
-    (void)SSL_shutdown(tls->ssl);
-    ERR_clear_error();
+    tls->closed = true;
+    if (begin(tls, NULL, out) == 0 && SSL_shutdown(tls->ssl) < 0) {
+        ERR_clear_error();
+    }
     end(tls);
 }
 
 void tls_idle(struct tls *tls)
 {
     if (tls->open) {
-        (void)SSL_free_buffers(tls->ssl);
+        (void)use_shared(tls); /* the handshake's own one goes, too */
     }
+    (void)SSL_free_buffers(tls->ssl); /* refused while an unfinished record lies in them */
 }
 
 /* ---- what was agreed ---- */
 
-bool tls_peer_verified(const struct tls *tls)
+/* The verified certificate; NULL: none. Borrowed from the connection. */
+static X509 *peer(const struct tls *tls)
 {
-    return tls->open && SSL_get0_peer_certificate(tls->ssl) && SSL_get_verify_result(tls->ssl) == X509_V_OK;
+    X509 *certificate = tls->open ? SSL_get0_peer_certificate(tls->ssl) : NULL;
+    bool verified = SSL_get_verify_mode(tls->ssl) != SSL_VERIFY_NONE && SSL_get_verify_result(tls->ssl) == X509_V_OK;
+
+    return verified ? certificate : NULL;
 }
 
-/* A string without NUL inside, which would let one name pass for another. */
+bool tls_peer_verified(const struct tls *tls)
+{
+    return peer(tls) != NULL;
+}
+
+/* A NUL inside would let one name pass for another. */
 static int put_string(ASN1_STRING *string, struct buf *out)
 {
     unsigned char *text = NULL;
     int len = ASN1_STRING_to_UTF8(&text, string);
+    bool good = len > 0 && utf8_valid(slice_of(text, (size_t)len));
 
-    if (len <= 0 || memchr(text, 0, (size_t)len)) {
-        OPENSSL_free(text);
-        ERR_clear_error();
-        return -ENOENT;
+    if (good) {
+        buf_put(out, slice_of(text, (size_t)len));
     }
-    buf_put(out, slice_of(text, (size_t)len));
     OPENSSL_free(text);
-    return 0;
+    ERR_clear_error();
+    return good ? 0 : -ENOENT;
 }
 
 static int put_dn(X509 *certificate, struct buf *out)
 {
     BIO *memory = BIO_new(BIO_s_mem());
-    char *text;
+    char *text = NULL;
+    long len = memory && X509_NAME_print_ex(memory, X509_get_subject_name(certificate), 0,
+                                            XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) > 0
+                   ? BIO_get_mem_data(memory, &text)
+                   : 0;
+    bool good = len > 0 && utf8_valid(slice_of(text, (size_t)len));
 
-    if (!memory || X509_NAME_print_ex(memory, X509_get_subject_name(certificate), 0,
-                                      XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) <= 0) {
-        BIO_free(memory);
-        return -ENOENT;
+    if (good) {
+        buf_put(out, slice_of(text, (size_t)len));
     }
-    long len = BIO_get_mem_data(memory, &text);
-    buf_put(out, slice_of(text, (size_t)len));
     BIO_free(memory);
-    return 0;
+    ERR_clear_error();
+    return good ? 0 : -ENOENT;
 }
 
-static int put_san(X509 *certificate, int type, struct buf *out)
+/* The first of its kind. */
+static int put_san(X509 *certificate, int kind, struct buf *out)
 {
     GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
     int rc = -ENOENT;
 
-    for (int i = 0; i < sk_GENERAL_NAME_num(names) && rc != 0; i++) {
-        GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-        if (name->type == type) {
-            rc = put_string(name->d.ia5, out);
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        if (name->type == kind) {
+            const ASN1_IA5STRING *text = name->d.ia5; /* no conversion, which would take its bytes for Latin-1 */
+            struct slice value = slice_of(text->data, (size_t)text->length);
+            if (value.len > 0 && utf8_valid(value)) {
+                buf_put(out, value);
+                rc = 0;
+            }
             break;
         }
     }
     GENERAL_NAMES_free(names);
+    ERR_clear_error();
     return rc;
 }
 
 int tls_peer_name(const struct tls *tls, const char *what, struct buf *out)
 {
-    X509 *certificate = tls_peer_verified(tls) ? SSL_get0_peer_certificate(tls->ssl) : NULL;
+    X509 *certificate = peer(tls);
 
     if (!certificate) {
         return -ENOENT;
     }
+    if (strcmp(what, "cn") == 0) {
+        X509_NAME *subject = X509_get_subject_name(certificate);
+        int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+        return at < 0 ? -ENOENT : put_string(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)), out);
+    }
     if (strcmp(what, "dn") == 0) {
         return put_dn(certificate, out);
     }
-    if (strcmp(what, "cn") != 0) {
-        return put_san(certificate,
-                       strcmp(what, "san_dns") == 0     ? GEN_DNS
-                       : strcmp(what, "san_email") == 0 ? GEN_EMAIL
-                                                        : GEN_URI,
-                       out);
+    static const struct {
+        const char *what;
+        int kind;
+    } kinds[] = {{"san_dns", GEN_DNS}, {"san_email", GEN_EMAIL}, {"san_uri", GEN_URI}};
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        if (strcmp(what, kinds[i].what) == 0) {
+            return put_san(certificate, kinds[i].kind, out);
+        }
     }
-    X509_NAME *subject = X509_get_subject_name(certificate);
-    int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-    return at < 0 ? -ENOENT : put_string(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)), out);
+    return -ENOENT;
 }
 
 uint64_t tls_peer_expires_ms(const struct tls *tls)
 {
-    X509 *certificate = tls_peer_verified(tls) ? SSL_get0_peer_certificate(tls->ssl) : NULL;
+    X509 *certificate = peer(tls);
     struct tm end;
 
     if (!certificate || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1) {
@@ -396,54 +454,28 @@ uint64_t tls_peer_expires_ms(const struct tls *tls)
 
 bool tls_peer_valid(const struct tls *tls, const struct tls_context *context)
 {
-    X509 *certificate = SSL_get0_peer_certificate(tls->ssl);
+    X509 *certificate = peer(tls);
 
-    if (!certificate || !context || !context->verifies) {
-        return true;
-    }
-    X509_STORE_CTX *check = X509_STORE_CTX_new();
-    bool valid = check &&
-                 X509_STORE_CTX_init(check, SSL_CTX_get_cert_store(context->pairs[0].ctx), certificate,
-                                     SSL_get_peer_cert_chain(tls->ssl)) == 1 &&
-                 X509_STORE_CTX_set_default(check, "ssl_client") == 1 && X509_verify_cert(check) == 1;
-    X509_STORE_CTX_free(check);
-    ERR_clear_error();
-    return valid;
-}
-
-/* A key that was offered has been used only if the handshake rests on it; in TLS 1.3 OpenSSL says so by "reused". */
-static const char *psk_used(const struct tls *tls)
-{
-    if (!tls->open || !tls->psk_identity) {
-        return NULL;
-    }
-    return SSL_version(tls->ssl) < TLS1_3_VERSION || SSL_session_reused(tls->ssl) ? tls->psk_identity : NULL;
+    return !certificate || tls_context_trusts(context, certificate, SSL_get_peer_cert_chain(tls->ssl));
 }
 
 struct slice tls_psk_identity(const struct tls *tls)
 {
-    const char *identity = psk_used(tls);
-    return identity ? slice_str(identity) : (struct slice){0};
+    return tls->open && tls->context->psks ? tls_psks_agreed(tls->ssl) : (struct slice){0};
 }
 
 bool tls_psk_valid(const struct tls *tls, const struct tls_context *context)
 {
-    const char *identity = psk_used(tls);
-    uint8_t before[PSK_MAX_PSK_LEN], now[PSK_MAX_PSK_LEN];
+    struct slice identity = tls_psk_identity(tls);
+    const struct tls_psk *then = tls_psks_find(tls->context->psks, identity);
+    const struct tls_psk *now = tls_psks_find(context->psks, identity);
 
-    if (!identity || !context) {
-        return true;
-    }
-    size_t len = tls_psk_find(tls->context, identity, before, sizeof(before));
-    bool same = len > 0 && tls_psk_find(context, identity, now, sizeof(now)) == len && memcmp(before, now, len) == 0;
-    OPENSSL_cleanse(before, sizeof(before));
-    OPENSSL_cleanse(now, sizeof(now));
-    return same;
+    return identity.len == 0 || (then && now && slice_eq(then->key, now->key)); /* neither is the peer's to guess */
 }
 
 bool tls_resumed(const struct tls *tls)
 {
-    return tls->open && SSL_session_reused(tls->ssl) && !psk_used(tls);
+    return tls->open && !tls->context->psks && SSL_session_reused(tls->ssl); /* OpenSSL calls a PSK a session, too */
 }
 
 const char *tls_version(const struct tls *tls)

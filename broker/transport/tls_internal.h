@@ -1,4 +1,4 @@
-/* tls_internal.h -- what tls.c, tls_context.c and tls_tickets.c share. Inside the room. */
+/* tls_internal.h -- what the files of TLS share: the inside of a context. Inside the room. */
 #ifndef TERN_BROKER_TRANSPORT_TLS_INTERNAL_H
 #define TERN_BROKER_TRANSPORT_TLS_INTERNAL_H
 
@@ -7,48 +7,59 @@
 
 #include "broker/transport/tls.h"
 
-#define TLS_PAIRS_MAX 32u
+#define TLS_PAIRS_MAX 64u
 
 /* One certificate and what goes with it. */
 struct tls_pair {
-    SSL_CTX *ctx;  /* owned */
-    char *file;    /* owned; of the certificate */
-    uint8_t *ocsp; /* owned; the response to staple; NULL: none */
+    SSL_CTX *ssl;  /* owned */
+    char *file;    /* owned: the certificate's; NULL: pre-shared keys alone */
+    uint8_t *ocsp; /* owned: the response to staple; NULL: none */
     size_t ocsp_len;
 };
 
-struct tls_psk; /* identities and their keys, sorted by identity */
-
+/* Never changed once made, so that all shards use it at once. */
 struct tls_context {
     atomic_uint refs;
-    struct tls_pair pairs[TLS_PAIRS_MAX]; /* the first answers where SNI names none */
+    bool requires; /* a client must show a certificate */
     unsigned pair_count;
-    struct tls_psk *psks; /* owned */
-    size_t psk_count;
-    uint8_t *alpn; /* owned; protocols that are taken, each behind a byte of length; NULL: not asked */
+    struct tls_pair pairs[TLS_PAIRS_MAX]; /* the first answers where SNI names none */
+    X509_STORE *trusted;   /* owned: who signs client certificates, and what they revoked; NULL: none is asked for */
+    struct tls_psks *psks; /* owned; NULL: none */
+    uint8_t *alpn;         /* owned: protocols that are taken, each behind a byte of length; NULL: any */
     unsigned alpn_len;
-    bool verifies; /* client certificates */
 };
 
-struct tls {
-    SSL *ssl;
-    struct tls_context *context;
-    struct slice in;    /* what came, for the length of a call */
-    struct buf *out;    /* where to write, for the length of a call */
-    const char *why;    /* what went wrong */
-    char *psk_identity; /* owned; by which it came in; NULL: none */
-    bool open;
+/* The context that a connection of a server began with, for OpenSSL's callbacks. */
+static inline const struct tls_context *tls_context_of(const SSL *ssl)
+{
+    return SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+}
+
+/* Whether a client's certificate stands before the context's CA and CRL now. chain: what came with it; may be NULL. */
+bool tls_context_trusts(const struct tls_context *context, X509 *certificate, STACK_OF(X509) * chain);
+
+/* Seal tickets with the keys of the process. Returns 0 or -ENOMEM. */
+int tls_tickets_install(SSL_CTX *ssl);
+
+/* ---- pre-shared keys ---- */
+
+#define TLS_PSK_MIN 16u /* bytes of a key */
+#define TLS_PSK_MAX 64u
+#define TLS_PSK_IDENTITY_MAX 128u /* RFC 4279, 5.3 wants no less */
+
+struct tls_psk {
+    struct slice identity, key;
 };
 
-/* The connection behind an SSL, for OpenSSL's callbacks. */
-struct tls *tls_of(const SSL *ssl);
-/* Why the last call to OpenSSL failed; clears its queue of errors. Never NULL. */
-const char *tls_error(void);
+/* Read a file of them. Returns 0, -EINVAL with one sentence in error, or -ENOMEM. */
+int tls_psks_read(const char *path, char *error, size_t error_size, struct tls_psks **ret_psks);
+void tls_psks_free(struct tls_psks *psks); /* NULL is allowed */
+/* NULL: the identity is not known. psks may be NULL. */
+const struct tls_psk *tls_psks_find(const struct tls_psks *psks, struct slice identity);
 
-/* Give a server's context the process's ticket keys; asked for when a ticket is made or comes back. */
-void tls_tickets_use(SSL_CTX *ctx);
-
-/* The key of an identity; returns its length, 0 when there is none. */
-size_t tls_psk_find(const struct tls_context *context, const char *identity, uint8_t *out, size_t size);
+/* Let clients in by the context's keys. hint may be NULL. Returns 0 or -ENOMEM. */
+int tls_psks_install(SSL_CTX *ssl, const char *hint);
+/* By whose key this connection has come in; empty: by none. Borrowed from the connection. */
+struct slice tls_psks_agreed(const SSL *ssl);
 
 #endif

@@ -152,14 +152,6 @@ def refused(port, version, want, user=None, password=None):
     c.close()
 
 
-def test_anonymous_clients_on_a_public_listener(ctx):
-    """Without word from the operator only loopback listeners take clients that show no credentials."""
-    text = "listeners:\n  - tcp://0.0.0.0:%(port)d\ndata: %(data)s\n"
-    broker = ctx.configured(text)
-    for version, want in ((3, 5), (4, 5), (5, 0x87)):
-        refused(broker.port, version, want)
-
-
 def test_anonymous_clients_where_they_are_allowed(ctx):
     text = "listeners:\n  - {address: \"tcp://0.0.0.0:%(port)d\", allow_anonymous: true}\ndata: %(data)s\n"
     broker = ctx.configured(text)

@@ -51,6 +51,7 @@ class Client:
         self.name = name or self.client_id or "?"
         self.sock, self.buffer, self.backlog, self.eof = None, bytearray(), [], False
         self.source = None  # (address, 0) to come from
+        self.how = {}  # more for sockets.dial: a TLS context, the path of a Unix socket, what a WebSocket asks for
         self.next_pid, self.connack, self.connect_props = 0, None, None
         self.aliases = {}  # topic aliases that the server set up on this connection
         self.unreleased = []  # packet identifiers of QoS 2 messages received whose PUBREL has not come
@@ -63,7 +64,7 @@ class Client:
     def dial(self):
         """Open the connection only: no packet is sent."""
         connect = sockets.dial if self.transport == "tcp" else sockets.dial_or_ended
-        self.sock = connect(self.transport, self.host, self.port, TIMEOUT, source=self.source)
+        self.sock = connect(self.transport, self.host, self.port, TIMEOUT, source=self.source, **self.how)
         self.buffer, self.backlog, self.eof = bytearray(), [], False
         self.aliases, self.unreleased = {}, []
         self.note("-- connected to port %d" % self.port)

@@ -10,7 +10,7 @@
 #include "broker/loop/io.h"
 #include "proto/base/buf.h"
 
-#define SIM_SOCKETS_MAX 256 /* in the life of a net */
+#define SIM_SOCKETS_MAX 2600 /* in the life of a net */
 #define SIM_FIRST_FD 20000  /* no descriptor of this process: what is called with one fails without harm */
 #define SIM_NO_LIMIT UINT32_MAX
 

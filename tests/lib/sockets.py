@@ -32,8 +32,8 @@ def tls_context(ca=None, certificate=None, key=None, alpn=None, version=None):
 class TlsSocket:
     """An SSLSocket that ends as a socket does."""
 
-    def __init__(self, sock, context, host):
-        self.tls = context.wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=True)
+    def __init__(self, sock, context, host, session=None):
+        self.tls = context.wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=True, session=session)
 
     def __getattr__(self, name):
         return getattr(self.tls, name)
@@ -166,8 +166,10 @@ def dial_or_ended(*args, **kwargs):
         return Ended()
 
 
-def dial(transport, host, port, timeout, context=None, path=None, source=None, **websocket):
-    """A connected socket of this kind. path: of a Unix socket."""
+def dial(transport, host, port, timeout, context=None, path=None, source=None, server_name="localhost", session=None,
+         first=b"", **websocket):
+    """A connected socket of this kind. path: of a Unix socket, or what a WebSocket asks for. server_name (or None),
+    session: for TLS. first: sent before all else, as a load balancer does."""
     if transport == "unix":
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(timeout)
@@ -176,10 +178,11 @@ def dial(transport, host, port, timeout, context=None, path=None, source=None, *
     sock = socket.create_connection((host, port), timeout, source)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
+        sock.sendall(first)
         if transport in ("tls", "wss"):
-            sock = TlsSocket(sock, context or tls_context(), "localhost")
+            sock = TlsSocket(sock, context or tls_context(), server_name, session)
         if transport in ("ws", "wss"):
-            sock = WebSocket(sock, **websocket)
+            sock = WebSocket(sock, path or "/mqtt", **websocket)
     except BaseException:
         sock.close()
         raise
