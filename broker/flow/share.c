@@ -33,10 +33,8 @@ struct handing {
     struct receipt_open *open; /* the publisher is here: answered here */
     struct receipt_ref ref;    /* else: the publisher's receipt, or NULL */
     bool sole;                 /* nobody else gets the message: the publisher may wait for a slow member */
-    uint32_t refusals; /* members that may not have it: after a few it is given up, and not passed round for ever */
+    uint32_t refusals;         /* members that may not have it */
 };
-
-#define REFUSALS_MAX 8u
 
 /* mail.n of SHARE_PUBLISH and SHARE_DELIVER. */
 static uint32_t mail_number(bool sole, uint32_t refusals)
@@ -82,7 +80,11 @@ static struct session_share *find_member(struct broker *b, uint64_t share, uint6
 static void tell_home(struct broker *b, struct mail *mail, uint64_t share)
 {
     mail->a = share;
-    if (home_of(b, share) == b->shard->index) {
+    /* What many members refuse goes round by mail, even on one shard: a call within a call for each would end the
+     * stack. */
+    bool round = mail->kind == MAIL_SHARE_PUBLISH && mail->n >> 1 > 0;
+
+    if (home_of(b, share) == b->shard->index && !round) {
         mail->from = (uint16_t)b->shard->index;
         share_mail(b, mail);
     } else if (mail->kind != MAIL_SHARE_PUBLISH) {
@@ -310,7 +312,7 @@ static void deliver_member(struct broker *b, uint64_t session_uid, struct public
     if (!taken && qos > 0) {
         share_settled(b, session, h->share);
     }
-    if (rc == -EACCES && h->refusals < REFUSALS_MAX) {
+    if (rc == -EACCES) {
         struct handing next = *h;
         next.refusals++;
         share_flush(b);
@@ -338,13 +340,26 @@ static void drop(struct broker *b, const struct handing *h)
     receipt_answer(b, h->ref);
 }
 
+/* A member for a message; one after the other for one that the first may not have. NULL: there is none, or all were
+ * asked. */
+static const struct share_member *pick(struct broker *b, struct share_group *group, const struct publication *pub,
+                                       const struct handing *h)
+{
+    if (h->refusals >= share_group_count(group)) {
+        return NULL;
+    }
+    if (h->refusals > 0) {
+        return share_group_next(group, h->except, pub->qos);
+    }
+    return share_group_pick(group, (enum share_strategy)b->config->mqtt.share_strategy, pub->topic_hash, pub->qos,
+                            h->except, &b->prng);
+}
+
 /* Pick a member and pass the message on to it. */
 static void dispatch(struct broker *b, struct publication *pub, struct handing *h)
 {
     struct share_group *group = share_table_by_id(b->shares, h->share);
-    const struct share_member *m = group ? share_group_pick(group, (enum share_strategy)b->config->mqtt.share_strategy,
-                                                            pub->topic_hash, pub->qos, h->except, &b->prng)
-                                         : NULL;
+    const struct share_member *m = group ? pick(b, group, pub, h) : NULL;
 
     if (!m) {
         drop(b, h);

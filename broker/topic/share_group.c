@@ -366,3 +366,21 @@ const struct share_member *share_group_pick(struct share_group *g, enum share_st
     }
     return m;
 }
+
+const struct share_member *share_group_next(struct share_group *g, uint64_t session, uint8_t qos)
+{
+    const struct member *before = (const struct member *)find_member(g, session);
+    uint32_t first = before ? before->at + 1 : 0;
+
+    for (uint32_t i = 0; i < g->count; i++) {
+        struct share_member *m = &g->members[(first + i) % g->count]->is;
+        if (m->session == session || (!m->online && (qos == 0 || m->options.qos == 0))) {
+            continue;
+        }
+        if (qos > 0 && m->options.qos > 0) {
+            m->outstanding++;
+        }
+        return m;
+    }
+    return NULL;
+}

@@ -69,6 +69,11 @@ void share_group_presence(struct share_group *group, uint64_t session, bool onli
 const struct share_member *share_group_pick(struct share_group *group, enum share_strategy strategy,
                                             uint64_t topic_hash, uint8_t qos, uint64_t except, struct prng *prng);
 
+/* For a message that a member may not have: the next one in the order of joining, whatever the strategy, so that each
+ * is asked once; online ones only while QoS is 0. `session` unknown (it has left): the first. Counts as
+ * share_group_pick. NULL when there is none. */
+const struct share_member *share_group_next(struct share_group *group, uint64_t session, uint8_t qos);
+
 /* n messages of a member are settled (acknowledged, dropped, or handed back). */
 void share_group_settle(struct share_group *group, uint64_t session, uint32_t n);
 
