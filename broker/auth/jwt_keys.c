@@ -65,19 +65,14 @@ static void key_deinit(struct jwt_key *key)
 static int keys_add(struct reader *r, struct jwt_key *key)
 {
     struct jwt_keys *keys = r->keys;
-    int rc = 0;
+    bool full = keys->count == KEYS_MAX;
+    struct jwt_key *list = full ? NULL : realloc(keys->list, (keys->count + 1) * sizeof(*list));
 
-    if (keys->count == KEYS_MAX) {
-        rc = fail(r, "there are more than %d keys", KEYS_MAX);
-    } else {
-        struct jwt_key *list = realloc(keys->list, (keys->count + 1) * sizeof(*list));
-        keys->list = list ? list : keys->list;
-        rc = list ? 0 : -ENOMEM;
-    }
-    if (rc) {
+    if (!list) {
         key_deinit(key);
-        return rc;
+        return full ? fail(r, "there are more than %d keys", KEYS_MAX) : -ENOMEM;
     }
+    keys->list = list;
     keys->list[keys->count++] = *key;
     return 0;
 }

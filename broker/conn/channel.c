@@ -242,6 +242,11 @@ static bool feed(struct channel *ch, struct slice data)
         end(ch, n, "tls", tls_why(ch->tls));
         return false;
     }
+    if (ch->wire.len > ANSWERS_BYTES_MAX) { /* key updates, asked for without end */
+        buf_deinit(&ch->wire);
+        end(ch, -EPROTO, "tls", "asks for more than it reads");
+        return false;
+    }
     keep_warm(ch);
     return greet(ch);
 }

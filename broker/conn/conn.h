@@ -151,6 +151,8 @@ void conn_resume(struct conn *conn, enum conn_pause reason);
 void conn_finish(struct conn *conn);
 /* Whether its channel has a last word that the peer may still read. */
 bool conn_has_last_word(const struct conn *conn);
+/* There is nothing to be said in MQTT: close, behind the last word of TLS or WebSocket if there is a channel. */
+void conn_hang_up(struct conn *conn);
 /* Close now. */
 void conn_drop(struct conn *conn);
 

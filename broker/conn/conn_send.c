@@ -65,6 +65,15 @@ static bool has_output(const struct conn *conn)
            (channel && (channel->wire.len > 0 || (conn->state == CONN_FINISHING && !channel->closed)));
 }
 
+void conn_hang_up(struct conn *conn)
+{
+    if (conn_channel(conn)) {
+        conn_finish(conn);
+    } else {
+        conn_drop(conn);
+    }
+}
+
 bool conn_has_last_word(const struct conn *conn)
 {
     const struct channel *channel = conn_channel(conn);

@@ -163,7 +163,20 @@ bool access_will(struct broker *b, const struct will *will)
         (subject.user.len > 0 && ban_has(b->node->auth->bans, BAN_USER, subject.user, b->shard->wall_ms))) {
         return false;
     }
-    return !is_ruled(b, will->principal) || judge(b, &subject, will->principal, &request, NULL) == ACL_ALLOW;
+    /* ACL_NONE: the HTTP service was asked when the client connected. */
+    return !is_ruled(b, will->principal) || judge(b, &subject, will->principal, &request, NULL) != ACL_DENY;
+}
+
+enum acl_verdict access_will_ask(struct broker *b, struct conn *conn, const struct principal *principal,
+                                 struct slice client_id, const struct acl_request *request)
+{
+    struct acl_subject subject = principal_subject(principal, client_id);
+    uint64_t max_age_ms;
+
+    if (!*b->policy->rule_url || judge(b, &subject, principal, request, NULL) != ACL_NONE) {
+        return ACL_ALLOW; /* access_will knows */
+    }
+    return login_rule(conn, broker_hash(b, request->topic), &subject, request, &max_age_ms);
 }
 
 /* ---- subscribe and receive ---- */

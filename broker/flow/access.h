@@ -18,6 +18,10 @@ bool access_receive(struct broker *b, struct session *session, struct slice topi
 /* Whether a will may be published now, by whoever it was that set it. */
 bool access_will(struct broker *b, const struct will *will);
 
+/* At CONNECT: what the HTTP service says of a will, if the rules leave that to it. ACL_NONE as below. */
+enum acl_verdict access_will_ask(struct broker *b, struct conn *conn, const struct principal *principal,
+                                 struct slice client_id, const struct acl_request *request);
+
 /* Ask the HTTP service. ACL_NONE: the answer will come, the connection is paused and the packet has to be handled
  * again. */
 enum acl_verdict access_ask(struct broker *b, struct conn *conn, const struct acl_request *request,

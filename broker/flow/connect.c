@@ -55,7 +55,7 @@ static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, 
         broker_metric(b, METRIC_PACKETS_SENT, 1);
         conn_finish(conn);
     } else {
-        conn_drop(conn);
+        conn_hang_up(conn);
     }
 }
 
@@ -429,6 +429,22 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
     replay_wake(b, session);
 }
 
+/* Whether the will may be published, as far as the HTTP service decides that. Returns false if it may not, or the
+ * answer is not there yet. */
+static bool admit_will(struct broker *b, struct conn *conn, const struct mqtt_connect *c)
+{
+    struct acl_request request = {.action = ACL_PUBLISH, .qos = c->will.qos, .retain = c->will.retain};
+
+    request.topic = mount_topic(b, conn, c->will.topic);
+    enum acl_verdict verdict =
+        request.topic.ptr ? access_will_ask(b, conn, login_principal(conn), c->client_id, &request) : ACL_DENY;
+    if (verdict == ACL_DENY) {
+        broker_metric(b, METRIC_PUBLISH_DENIED, 1);
+        refuse(conn, (uint8_t)c->version, MQTT_NOT_AUTHORIZED, c, "the will may not be published");
+    }
+    return verdict == ACL_ALLOW;
+}
+
 /* It goes to the home shard of its client id, where the CONNECT, still in its buffer, is read again. */
 static void move_home(struct broker *b, struct conn *conn, unsigned home, const struct mqtt_connect *c)
 {
@@ -495,6 +511,9 @@ bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame)
     unsigned home = broker_home(b, broker_hash(b, c.client_id));
     if (home != b->shard->index) {
         move_home(b, conn, home, &c);
+        return false;
+    }
+    if (c.will.present && !admit_will(b, conn, &c)) {
         return false;
     }
     struct session *earlier =

@@ -141,17 +141,17 @@ void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text)
     }
     log_gone(conn, LOG_INFO, mqtt_reason_name(reason), text);
     if (conn->state == CONN_GUEST) { /* [MQTT-3.14.0-1] */
-        conn_drop(conn);
+        conn_hang_up(conn);
         return;
     }
     if (conn->version == MQTT_V5) {
         send_disconnect(b, conn, reason, text);
     }
     detach(conn, &(struct parting){0});
-    if (conn_out_bytes(conn) > 0 || (conn->more && conn->more->channel)) {
+    if (conn_out_bytes(conn) > 0) {
         conn_finish(conn); /* [MQTT-3.14.4-2] */
     } else {               /* a 3.x client: there is no last word to be lost */
-        conn_drop(conn);
+        conn_hang_up(conn);
     }
 }
 

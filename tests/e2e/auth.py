@@ -1,17 +1,13 @@
-"""Who may connect: password files, listeners that ask for nothing, tokens, the HTTP service, client ids that belong to
-somebody, bans, rates, and the doors of tenants."""
+"""Who may connect: password files, listeners that ask for nothing, tokens, client ids that belong to somebody, bans."""
 
-import json
 import os
-import socket
 import subprocess
-import threading
 import time
 
-from guarded import SECONDS, gone, guarded, quiet, service
-from kit import Skip, check, check_equal, eventually
+from guarded import SECONDS, gone, guarded, service
+from kit import check, check_equal, eventually
 from lib.broker import free_port
-from lib.mqtt import (AUTH, CONNACK, PUBACK, SUBACK, Client, Failure, Will, auth, connect, options, publish, subscribe)
+from lib.mqtt import AUTH, CONNACK, auth, connect
 from lib.tokens import Key, jwk_set
 
 BAD_LOGIN, NOT_AUTHORIZED, BAD_ID, BANNED, ADMINISTRATIVE = 0x86, 0x87, 0x85, 0x8A, 0x98
@@ -82,6 +78,24 @@ def test_mistakes_in_a_password_file(ctx):
     house.client("alice").disconnect()
 
 
+def test_more_logins_than_can_wait(ctx):
+    """Beyond auth.max_waiting the answer is to come again, at once; those who wait are served."""
+    ternctl = os.path.join(os.path.dirname(ctx.opts.tern), "ternctl")
+    house = guarded(ctx, users={}, start=False, settings={"auth.workers": "1", "auth.max_waiting": "2"})
+    tool(ctx, ternctl, "passwd", house.file("users"), "slow", "--kind", "pbkdf2", "--iterations", "400000",
+         "--password-stdin", text="p\n")
+    house.start()
+    crowd = [house.new() for _ in range(20)]
+    for c in crowd:
+        c.dial()
+    for c in crowd:
+        c.send(connect(c.client_id, user="slow", password="p"))
+    codes = [c.receive(60).reason for c in crowd]
+    check_equal(set(codes), {0, 0x89}, "answers")
+    check(codes.count(0) >= 2, "%d came in" % codes.count(0))
+    check(house.comes_in("slow", "p"), "nobody comes in afterwards")
+
+
 # ---- anonymous clients ----
 
 
@@ -99,7 +113,8 @@ def test_anonymous_beside_users(ctx):
 def test_methods_of_a_listener(ctx):
     """authentication: says which proofs count here."""
     key = Key("HS256", ctx.directory)
-    house = guarded(ctx, users={"alice": "secret"}, start=False, settings={"jwt.keys": ctx.directory + "/keys"}, listeners="""\
+    house = guarded(ctx, users={"alice": "secret"}, start=False, settings={"jwt.keys": ctx.directory + "/keys"},
+                    listeners="""\
   - {address: "tcp://AT", authentication: [password]}
   - {address: "tcp://127.0.0.2:PORT", authentication: [jwt]}
   - {address: "tcp://127.0.0.3:PORT", authentication: [scram]}""")
@@ -107,9 +122,9 @@ def test_methods_of_a_listener(ctx):
         f.write(jwk_set([key]))
     house.start()
     token = key.token(sub="alice")
-    for host, password, comes in (("127.0.0.1", "secret", True), ("127.0.0.1", token, False), ("127.0.0.2", token, True),
-                                  ("127.0.0.2", "secret", False), ("127.0.0.3", "secret", False),
-                                  ("127.0.0.3", token, False)):
+    for host, password, comes in (("127.0.0.1", "secret", True), ("127.0.0.1", token, False),
+                                  ("127.0.0.2", token, True), ("127.0.0.2", "secret", False),
+                                  ("127.0.0.3", "secret", False), ("127.0.0.3", token, False)):
         check_equal(house.comes_in("alice", password, host=host), comes, "%.10s at %s" % (password, host))
     for host, comes in (("127.0.0.1", False), ("127.0.0.2", False), ("127.0.0.3", True)):
         c = house.new(host=host).dial()
@@ -134,7 +149,8 @@ def test_public_listeners_need_a_door(ctx):
     """What would let in everybody from everywhere is refused with a sentence that says what to write."""
     for listener in ('"tcp://0.0.0.0:%d"', '{address: "tcp://0.0.0.0:%d", allow_anonymous: false}', '"tcp://[::]:%d"',
                      '"ws://0.0.0.0:%d"'):
-        said = start_that_fails(ctx, "listeners:\n  - tcp://127.0.0.1:%d\n  - %s\n" % (free_port(), listener % free_port()))
+        text = "listeners:\n  - tcp://127.0.0.1:%d\n  - %s\n" % (free_port(), listener % free_port())
+        said = start_that_fails(ctx, text)
         for word in ("allow_anonymous", "auth.password_file"):
             check(word in said, "%s: %s" % (listener, said))
     house = guarded(ctx, users={"alice": "secret"}, listeners='  - "tcp://0.0.0.0:PORT"')
@@ -181,8 +197,9 @@ def test_what_a_token_must_say(ctx):
     house = token_house(ctx, jwk_set([key]), {"jwt.issuer": "https://issuer", "jwt.audience": "tern",
                                               "jwt.user_claim": "who.name", "jwt.client_id_claim": "device"})
     good = {"who": {"name": "alice"}, "iss": "https://issuer", "aud": ["x", "tern"], "device": "d1"}
-    for change, comes in (({}, True), ({"aud": "tern"}, True), ({"nbf": now - 5}, True), ({"iss": "https://issuer/"}, False),
-                          ({"iss": None}, False), ({"aud": "ter"}, False), ({"aud": []}, False), ({"aud": None}, False),
+    for change, comes in (({}, True), ({"aud": "tern"}, True), ({"nbf": now - 5}, True),
+                          ({"iss": "https://issuer/"}, False), ({"iss": None}, False),
+                          ({"aud": "ter"}, False), ({"aud": []}, False), ({"aud": None}, False),
                           ({"who": "alice"}, False), ({"who": {"name": ""}}, False), ({"who": {"name": 7}}, False),
                           ({"exp": now - 1}, False), ({"exp": "soon"}, False), ({"nbf": now + 60}, False)):
         check_equal(house.comes_in("x", key.token(**{**good, **change}), client_id="d1"), comes, "with %r" % change)
@@ -281,179 +298,6 @@ def test_renewal_while_the_key_set_cannot_be_had(ctx):
     check(house.comes_in("x", key.token(sub="a")), "nobody comes in any more")
 
 
-# ---- the HTTP service ----
-
-
-def connects(web):
-    return [r.json for r in list(web.requests) if r.path == "/connect"]
-
-
-def http_house(ctx, answer, settings=None, **more):
-    web = service(ctx, answer)
-    return web, guarded(ctx, settings={"http.connect_url": web.url("/connect"), "http.timeout": "2s", **(settings or {})},
-                        **more)
-
-
-def test_the_http_service_is_asked(ctx):
-    """What it is told, and each of its answers."""
-    said = {"alice": (200, {"result": "allow"}), "bob": (204, ""), "carol": (200, {"result": "deny"}),
-            "dan": (401, ""), "eve": (403, {"result": "allow"}), "fay": (200, {"result": "ignore"}),
-            "gus": (200, {"result": "allow", "user": "gustav", "client_id": "g1", "roles": ["r"],
-                          "rules": [{"allow": "publish", "topic": "g/#"}]}),
-            "hal": (200, {"result": "allow", "expires_in": 2}),
-            "odd1": (200, {"result": "perhaps"}), "odd2": (200, "allow"), "odd3": (200, []), "odd4": (404, ""),
-            "odd5": (200, {"result": "allow", "roles": "r"}), "odd6": (200, {"result": "allow", "rules": [{"x": 1}]}),
-            "odd7": (302, ""), "odd8": None, "odd9": (200, {"result": True}), "odd0": (200, "")}
-    web, house = http_house(ctx, lambda r: said[r.json["user_name"]], {"http.breaker_failures": "0"},
-                            listeners='  - {address: "tcp://AT", name: door}')
-    hal = house.new().open(user="hal", password="p")
-    for user in ("alice", "bob"):
-        for version in (3, 4, 5):
-            c = house.new(version=version, client_id="id-%d" % version).open(user=user, password="p\u00e4")
-            check_equal(connects(web)[-1], {"client_id": "id-%d" % version, "user_name": user, "password": "p\u00e4",
-                                            "address": "127.0.0.1", "listener": "door",
-                                            "version": {3: "3.1", 4: "3.1.1", 5: "5.0"}[version]}, "the question")
-            c.disconnect()
-    for user in ("carol", "dan", "eve", "fay"):
-        for version, no in VERSIONS:
-            house.refused((no, NOT_AUTHORIZED), user, "p", version)
-    for user in sorted(said):
-        if user.startswith("odd"):
-            check(not house.comes_in(user, "p"), "%s comes in by %r" % (user, said[user]))
-    gus = house.new(client_id="g1").open(user="gus", password="p")
-    gus.publish("g/x", b"", qos=1, reason=(0, 0x10))
-    gus.publish("h/x", b"", qos=1, reason=0x87)
-    check(house.lines("client_connected", "client=g1", "user=gustav"), "no line of gustav")
-    house.refused(BAD_ID, "gus", "p", client_id="g2")
-    check_equal(gone(hal), NOT_AUTHORIZED, "told to whose time was 2 s")
-    binary = house.new().dial()
-    binary.send(connect("b", user="alice", password=b"\xff\x00\xfe"))
-    binary.expect(CONNACK, reason=0)
-    check_equal(connects(web)[-1].get("password_base64"), "/wD+", "a password that is no text")
-
-
-def test_the_http_service_comes_last(ctx):
-    """It is not asked about who is in the password file; ignore leaves it to anonymous."""
-    web, house = http_house(ctx, lambda r: (200, {"result": "ignore"}), users={"alice": "secret"},
-                            listeners='  - {address: "tcp://AT", allow_anonymous: true}')
-    house.client("alice").disconnect()
-    house.refused(BAD_LOGIN, "alice", "wrong")
-    check_equal(web.count(), 0, "questions about alice")
-    house.client().disconnect()
-    check_equal(("user_name" in connects(web)[0], "password" in connects(web)[0]), (False, False), "fields of nobody")
-    house.refused(BAD_LOGIN, "stranger", "x")
-    check_equal(web.count(), 2, "questions")
-
-
-def test_a_slow_http_service(ctx):
-    """Nobody is let in while it thinks, others are served, and at the deadline the answer is no."""
-    let_go = threading.Event()
-
-    def answer(request):
-        if request.json["user_name"] == "slow":
-            let_go.wait(30)
-        return 200, {"result": "allow"}
-    web, house = http_house(ctx, answer, {"http.timeout": "1s"})
-    sub = house.new().open(user="quick", password="p")
-    sub.subscribe("t/#")
-    waiting = house.new().dial()
-    waiting.send(connect("w", user="slow", password="p") + publish("t/early", b"x"))
-    eventually("it is asked", lambda: web.count() >= 2)
-    for _ in range(10):
-        house.new().open(user="quick", password="p").disconnect()
-    waiting.expect_refused(0x88, timeout=SECONDS)
-    let_go.set()
-    sub.expect_nothing()
-    left = house.new().dial()
-    left.send(connect("l", user="slow", password="p"))
-    left.abort()  # whoever leaves while the question is under way
-
-
-def test_an_http_service_that_fails(ctx):
-    """A storm of 500s opens the breaker: then it is left in peace, and never is the answer yes. Later it is tried again."""
-    said = [(500, {"result": "allow"})]
-    web, house = http_house(ctx, lambda r: said[0], {"http.breaker_failures": "3", "http.breaker_pause": "3s"})
-    for _ in range(20):
-        house.refused(0x88, "alice", "p")
-    check(3 <= web.count() <= 6, "%d questions reached it" % web.count())
-    said[0] = 200, {"result": "allow"}
-    eventually("it is asked again", lambda: house.comes_in("alice", "p"), SECONDS)
-    web.stop()
-    for _ in range(10):
-        house.refused(0x88, "alice", "p")
-        house.refused(3, "alice", "p", version=4)
-
-
-def test_cached_answers_of_the_http_service(ctx):
-    """Kept as Cache-Control says, for the same question alone, and not beyond a reload."""
-    headers, result = [{"Cache-Control": "max-age=60"}], ["allow"]
-    web, house = http_house(ctx, lambda r: (200, {"result": result[0]}, headers[0]))
-
-    def asked(user="alice", password="p", client_id="one", comes=True):
-        before = web.count()
-        check_equal(house.comes_in(user, password, client_id=client_id), comes, "%s comes in" % user)
-        return web.count() - before
-    check_equal([asked(), asked(), asked()], [1, 0, 0], "questions with max-age=60")
-    result[0] = "deny"
-    check_equal(asked(), 0, "questions while the answer is kept")
-    check_equal([asked(password="q", comes=False), asked(user="bob", comes=False), asked(client_id="two", comes=False)],
-                [1, 1, 1], "other questions")
-    check_equal(asked(password="q", comes=False), 0, "questions while the no is kept")
-    house.reload()
-    check_equal(asked(comes=False), 1, "questions after a reload")
-    for headers[0] in ({"Cache-Control": "no-store"}, {"Cache-Control": "max-age=0"}, {}):
-        house.reload()
-        check_equal([asked(comes=False), asked(comes=False)], [1, 1], "questions with %r" % headers)
-    headers[0] = {"Cache-Control": "max-age=1"}
-    house.reload()
-    asked(comes=False)
-    eventually("the answer has grown old", lambda: asked(comes=False) == 1, SECONDS)
-
-
-def test_rules_by_http(ctx):
-    """Asked for what no rule of the file decides, once for each action while the answer is good."""
-    headers, failing = [{"Cache-Control": "max-age=60"}], [False]
-
-    def answer(request):
-        if failing[0]:
-            return 500, {"result": "allow"}
-        return 200, {"result": "allow" if request.json["topic"].startswith(("yes", "both/" + request.json["action"]))
-                     else "deny"}, headers[0]
-    web = service(ctx, answer)
-    house = guarded(ctx, users={"alice": "secret"}, settings={"http.rule_url": web.url("/rule"), "http.timeout": "2s"},
-                    rules="- {allow: all, topic: file/#}\n- {deny: all, topic: yes/secret}")
-    c = house.client("alice", client_id="a1")
-    c.publish("file/x", b"", qos=1)
-    c.publish("yes/secret", b"", qos=1, reason=0x87)
-    c.subscribe(["file/x", "yes/secret"], reasons=[0, 0x87])
-    check_equal(web.count(), 0, "questions about what the file decides")
-    c.publish("yes/1", b"", qos=1)
-    check_equal(web.requests[-1].json, {"user": "alice", "client_id": "a1", "address": "127.0.0.1",
-                                        "listener": "tcp://127.0.0.1:%d" % house.port, "action": "publish",
-                                        "topic": "yes/1", "qos": 1, "retain": False}, "the question")
-    for _ in range(5):
-        c.publish("yes/1", b"", qos=1)
-    check_equal(web.count(), 1, "questions about one topic")
-    c.publish("no/1", b"", qos=1, reason=0x87)
-    c.publish("no/1", b"", qos=0)
-    c.subscribe(["yes/+", "no/#", "both/subscribe", "both/publish"], reasons=[0, 0x87, 0, 0x87])
-    c.publish("yes/2", b"two", qos=1, ack=False)
-    c.expect_publish("yes/2", b"two")
-    c.expect(PUBACK, reason=0)
-    order = [publish("yes/%d" % n, b"%d" % n, 1, pid=1000 + n) for n in range(10, 40)]
-    c.send(b"".join(order))
-    got = [c.receive() for _ in range(60)]
-    check_equal([p.payload for p in got if p.payload is not None], [b"%d" % n for n in range(10, 40)],
-                "messages, in order, while each is asked about")
-    failing[0] = True
-    v4 = house.client("alice", version=4)
-    v4.subscribe("new/filter", reasons=0x80)
-    c.publish("yes/new", b"", qos=1, reason=(0x87, 0x80, 0x97, 0x83))
-    web.stop()
-    c.publish("yes/newer", b"", qos=1, reason=(0x87, 0x80, 0x97, 0x83))
-    c.publish("file/x", b"", qos=1)
-
-
 # ---- whose client id ----
 
 
@@ -542,179 +386,3 @@ def test_the_rate_of_connections(ctx):
     inside.ping()
     eventually("there is room again", lambda: house.comes_in("alice", "secret"), SECONDS)
     check(house.lines("connection_refused", "too many connections a second"), "no line")
-
-
-# ---- rates of messages ----
-
-
-def sent_all(house, pubs, sub, count, size=10):
-    """Send count messages from each publisher as fast as the socket takes them; they must all arrive. Returns seconds."""
-    start = time.monotonic()
-    for c in pubs:
-        c.send(b"".join(publish("t/" + c.client_id, b"%05d" % n + b"x" * (size - 5), 1, pid=n + 1) for n in range(count)),
-               "a burst")
-    got = {}
-    for _ in range(count * len(pubs)):
-        p = sub.expect_publish(timeout=60)
-        got.setdefault(p.topic, []).append(int(p.payload[:5]))
-    check_equal(got, {"t/" + c.client_id: list(range(count)) for c in pubs}, "what arrived")
-    seconds = time.monotonic() - start
-    for c in pubs:
-        for n in range(count):
-            c.expect(PUBACK, pid=n + 1, reason=0, timeout=60)
-        c.ping()
-    return seconds
-
-
-def test_rates_of_messages(ctx):
-    """Reading pauses, nothing is lost: 120 messages take a second at the least where 60 a second are allowed, of which the
-    first sixty go at once. Who is not limited is not held up."""
-    rows = [("of a client", {"limits.max_publish_rate": 60}, "", 1, 10),
-            ("of a client, in bytes", {"limits.max_publish_byte_rate": "60KB"}, "", 1, 1000),
-            ("of a user", {"limits.max_user_publish_rate": 60}, "", 2, 10),
-            ("of a user, in bytes", {"limits.max_user_publish_byte_rate": "60KB"}, "", 2, 1000),
-            ("of a listener", {}, ", max_publish_rate: 60", 2, 10),
-            ("of a listener, in bytes", {}, ", max_publish_byte_rate: 60KB", 2, 1000)]
-    for name, settings, more, publishers, size in rows:
-        house = guarded(ctx, users={"alice": "a", "bob": "b"}, settings=settings,
-                        listeners='  - {address: "tcp://AT"%s}\n  - {address: "tcp://127.0.0.2:PORT"}' % more)
-        sub = house.client("bob", host="127.0.0.2", keep_alive=0)
-        sub.subscribe("t/#", qos=1)
-        free = house.client("bob", host="127.0.0.2", keep_alive=0)
-        pubs = [house.client("alice", keep_alive=0) for _ in range(publishers)]
-        seconds = sent_all(house, pubs, sub, 120 // publishers, size)
-        check(seconds >= 0.7, "%s: 120 messages took %.2f s" % (name, seconds))
-        if "of a client" not in name:
-            sent_all(house, [free], sub, 120, size)
-        ctx.brokers.remove(house)
-        check_equal(house.stop(), [], name)
-        house.remove()
-
-
-def test_a_paused_client_is_not_taken_for_dead(ctx):
-    """While its messages are not read its keep alive does not run out; and its will is not published."""
-    house = guarded(ctx, users={"alice": "a"}, settings={"limits.max_publish_rate": 10})
-    sub = house.client("alice")
-    sub.subscribe(["t", "will"], qos=0)
-    c = house.client("alice", keep_alive=1, will=Will("will", b"dead"))
-    c.send(b"".join(publish("t", b"%d" % n) for n in range(45)))
-    for n in range(45):
-        sub.expect_publish("t", b"%d" % n, timeout=SECONDS)
-    c.ping()
-
-
-# ---- what else a listener may be ----
-
-
-def test_versions_of_a_listener(ctx):
-    house = guarded(ctx, listeners="""\
-  - {address: "tcp://AT"}
-  - {address: "tcp://127.0.0.2:PORT", versions: [5.0]}
-  - {address: "tcp://127.0.0.3:PORT", versions: ["3.1", "3.1.1"]}
-  - {address: "tcp://127.0.0.4:PORT", versions: ["3.1.1"]}""")
-    for host, spoken in (("127.0.0.1", {3, 4, 5}), ("127.0.0.2", {5}), ("127.0.0.3", {3, 4}), ("127.0.0.4", {4})):
-        for version, code in ((3, 1), (4, 1), (5, 0x84)):
-            if version in spoken:
-                house.client(version=version, host=host).disconnect()
-            else:
-                house.refused(code, version=version, host=host)
-
-
-TENANTS = """\
-  - {address: "tcp://AT"}
-  - {address: "tcp://127.0.0.2:PORT", mount_point: one/}
-  - {address: "tcp://127.0.0.3:PORT", mount_point: two/}"""
-BOTH = ("127.0.0.2", "127.0.0.3")
-
-
-def test_mount_points(ctx):
-    """Two tenants with the same topics see nothing of one another; who stands outside sees both."""
-    house = guarded(ctx, listeners=TENANTS)
-    outside = house.client()
-    outside.subscribe(["one/#", "two/#"], qos=1)
-    one, two = (house.client(host=h) for h in BOTH)
-    for c in (one, two):
-        c.subscribe(["#", "a/+"], qos=2)
-    for version in (3, 4, 5):
-        pub = house.client(host=BOTH[0], version=version)
-        for qos in (0, 1, 2):
-            pub.publish("a/b", b"m", qos=qos)
-            p = one.expect_publish(payload=b"m", qos=qos)
-            check_equal(p.topic, "a/b", "topic that the tenant sees")
-            outside.expect_publish("one/a/b", b"m", qos=min(qos, 1))
-    two.expect_nothing()
-    outside.publish("one/from/outside", b"o", qos=1)
-    one.expect_publish("from/outside", b"o")
-    outside.expect_publish("one/from/outside", b"o")
-    outside.publish("from/outside", b"o", qos=1)
-    one.publish("$SYS/broker/uptime", b"forged", qos=1, reason=(0, 0x10))  # below its own point it is a topic like others
-    two.publish("/", b"slash", qos=1)
-    two.expect_publish("/", b"slash")
-    outside.expect_later(3, topic="one/$SYS/broker/uptime")
-    outside.expect_publish("two//", b"slash")
-    one.publish("x" * 65533, b"", qos=0)
-    check_equal(gone(one), 0x90, "a topic that is too long with its mount point")
-
-
-def test_mount_points_retained_wills_and_unsubscribe(ctx):
-    house = guarded(ctx, listeners=TENANTS)
-    outside = house.client()
-    pubs = [house.client(host=h) for h in BOTH]
-    for c, payload in zip(pubs, (b"1", b"2")):
-        c.publish("kept", payload, qos=1, retain=True)
-    for h, payload in zip(BOTH, (b"1", b"2")):
-        late = house.client(host=h)
-        late.subscribe("#", qos=1)
-        late.expect_publish("kept", payload, retain=True)
-        late.expect_nothing()
-        late.disconnect()
-    outside.subscribe("+/kept")
-    check_equal({outside.expect_publish(retain=True).topic for _ in BOTH}, {"one/kept", "two/kept"}, "retained topics")
-    pubs[0].publish("kept", b"", qos=1, retain=True)
-    check_equal(house.client().subscribe("one/kept") is not None, True, "subscribed")
-    subs = [house.client(host=h) for h in BOTH]
-    for c in subs:
-        c.subscribe(["w", "u"])
-    house.client(host=BOTH[0], will=Will("w", b"gone")).abort()
-    subs[0].expect_publish("w", b"gone", timeout=SECONDS)
-    subs[1].expect_nothing()
-    subs[0].unsubscribe(["u", "w", "never"], reasons=[0, 0, 0x11])
-    for c in pubs:
-        c.publish("u", b"u", qos=1)
-    subs[1].expect_publish("u", b"u")
-    subs[0].expect_nothing()
-
-
-def test_mount_points_shared_subscriptions_and_sessions(ctx):
-    house = guarded(ctx, listeners=TENANTS)
-    members = [house.client(host=h, clean=False, props={"session_expiry": 60}) for h in BOTH + BOTH]
-    for c in members:
-        c.subscribe("$share/g/job/#", qos=1)
-    pubs = [house.client(host=h) for h in BOTH]
-    for n in range(10):
-        pubs[0].publish("job/%d" % n, b"one", qos=1)
-    got = [quiet(c) for c in members]
-    check_equal(sorted(t for t, _ in got[0] + got[2]), sorted("job/%d" % n for n in range(10)), "jobs of tenant one")
-    check_equal(got[1] + got[3], [], "jobs of tenant one that went to tenant two")
-    for c in (members[0], members[2]):
-        c.close()
-    pubs[0].publish("job/later", b"kept", qos=1)
-    back = [c.open(clean=False, session_present=True, props={"session_expiry": 60}) for c in (members[0], members[2])]
-    check_equal([m for c in back for m in quiet(c)], [("job/later", "kept")], "what was kept for tenant one")
-    for c in back:
-        c.unsubscribe("$share/g/job/#")
-    pubs[0].publish("job/none", b"", qos=1)
-    for c in back + [members[1], members[3]]:
-        c.expect_nothing()
-
-
-def test_connections_of_a_listener(ctx):
-    house = guarded(ctx, listeners='  - {address: "tcp://AT"}\n  - {address: "tcp://127.0.0.2:PORT", max_connections: 3}')
-    inside = [house.client(host="127.0.0.2") for _ in range(3)]
-    check(not house.comes_in(host="127.0.0.2"), "a fourth comes in")
-    house.client().ping()
-    check(house.lines("connection_refused", "too many connections of this listener"), "no line")
-    inside.pop().disconnect()
-    eventually("there is room again", lambda: house.comes_in(host="127.0.0.2"), SECONDS)
-    for c in inside:
-        c.ping()

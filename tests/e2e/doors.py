@@ -112,6 +112,12 @@ class Doors(ConfiguredBroker):
         """The last such line, as soon as there is one."""
         return eventually("a line of the log with %r" % (words,), lambda: self.lines(*words), SECONDS)[-1]
 
+    def told(self, name, before, *words):
+        """There are more lines with these words than `before`. A pause follows, since the log takes no more than twenty
+        of a kind in a second."""
+        eventually(name + ": a line in the log", lambda: len(self.lines(*words)) > before, SECONDS)
+        time.sleep(0.06)
+
     def came_in(self, c):
         """What the log says of this client's connection."""
         return self.line("event=client_connected", "client=%s " % c.client_id)

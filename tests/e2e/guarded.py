@@ -1,5 +1,5 @@
-"""A broker that knows its users, for the tests of users and rules: its files lie beside its configuration, can be written
-anew, and are read when reload() says so.
+"""A broker that knows its users, for the tests of users and rules: its files lie beside its configuration, can be
+written anew, and are read when reload() says so.
 
     house = guarded(ctx, users={"alice": "secret"}, rules="- {allow: all, topic: a/#}")
     alice = house.client("alice")
@@ -21,12 +21,12 @@ SECONDS = 15  # for what a reload or a timer brings about: generous, since machi
 
 
 class Guarded(ConfiguredBroker):
-    """listeners: YAML list of listeners, where PORT, AT (127.0.0.1:PORT) and DIR are replaced; settings: YAML text."""
+    """listeners: YAML list of listeners, where PORT, AT (127.0.0.1:PORT) and DIR are replaced."""
 
-    def __init__(self, opts, users, rules, roles, settings, listeners, arguments):
-        self.listeners, self.more, self.has_users, self.has_rules = listeners, settings, users is not None, False
+    def __init__(self, opts, users, rules, roles, settings, listeners):
+        self.listeners, self.has_users, self.has_rules = listeners, users is not None, False
         self.passwords, self.clients = {}, []
-        super().__init__(opts, HEAD, arguments)
+        super().__init__(opts, HEAD)
         self.users(users or {})
         self.rules(rules, roles)
         self.configure(settings)
@@ -57,16 +57,15 @@ class Guarded(ConfiguredBroker):
             self.file("rules.yaml", "roles:%s\nrules:%s\n" % ("\n" + names if names else " {}",
                                                             "\n" + text if text else " []"))
 
-    def configure(self, settings=""):
-        """The configuration file, anew."""
-        self.more = settings
+    def configure(self, settings=None):
+        """The configuration file, anew. settings: {"auth.denied_publish": "close", ...}."""
         lines = self.listeners.replace("AT", "127.0.0.1:PORT").replace("PORT", "%(port)d").replace("DIR", self.directory)
         sections = {}
         if self.has_users:
             sections.setdefault("auth", []).append("password_file: " + self.file("users"))
         if self.has_rules:
             sections.setdefault("auth", []).append("acl_file: " + self.file("rules.yaml"))
-        for key, value in settings.items() if isinstance(settings, dict) else ():
+        for key, value in (settings or {}).items():
             section, name = key.split(".")
             sections.setdefault(section, []).append("%s: %s" % (name, json.dumps(str(value))))
         text = "".join("%s:\n%s" % (s, "".join("  %s\n" % row for row in rows)) for s, rows in sections.items())
@@ -127,10 +126,10 @@ class Guarded(ConfiguredBroker):
         return super().stop()
 
 
-def guarded(ctx, users=None, rules=None, roles=None, settings=None, listeners='  - "tcp://AT"', start=True, arguments=()):
+def guarded(ctx, users=None, rules=None, roles=None, settings=None, listeners='  - "tcp://AT"', start=True):
     if ctx.opts.mosquitto:
         raise Skip("mosquitto has other files of users and rules")
-    house = Guarded(ctx.opts, users, rules, roles, settings or {}, listeners, arguments)
+    house = Guarded(ctx.opts, users, rules, roles, settings or {}, listeners)
     if start:
         return ctx.start(house)
     ctx.brokers.append(house)

@@ -1,8 +1,8 @@
-"""Rights that are taken away while they are in use: each event that may befall a client, in each state that it may be in.
+"""Rights that are taken away while they are in use: each event that may befall a client, in each state it may be in.
 
-The client is bob, who publishes, reads and shares t/x and ok/x; the event takes t/x away from him, or all of it. Alice, who may
-everything, sees what comes of it. A cell of the table is one test, test_STATE_EVENT; what a state must come to is said once, for
-events that end the connection and for those that only narrow what may be done.
+The client is bob, who publishes, reads and shares t/x and ok/x; the event takes t/x away from him, or all of it. Alice,
+who may do everything, sees what comes of it. A cell of the table is one test, test_STATE_EVENT; what a state must come
+to is said once, for events that end the connection and for those that only narrow what may be done.
 
     event         what happens                                       bob afterwards
     ------------  -------------------------------------------------  ------------------------------------------
@@ -17,13 +17,14 @@ events that end the connection and for those that only narrow what may be done.
 
 Cells that one node does not reach, or that are elsewhere:
 - a tenant that is disabled: there are no tenants yet, only mount points, and a listener cannot be closed by a reload
-- A12 (a decision cached on another node), A13 (bridges, administration), A14 (a node cut off): they need a second node, or
-  parts that are not there; the cached decision of this node, however, is what every cell here would trip over. Resumed TLS
+- a decision cached on another node (A12), bridges and administration (A13), a node cut off (A14): they need a second
+  node, or parts that are not there. What this node has cached is what every cell here would trip over; resumed TLS
   sessions are tls.py's.
-- a client id that is banned for flapping: flapping is taking over one's own connection again and again, so that no state but the
-  last connection's is left to be revoked; see test_banned_client_id.
+- a client id that is banned for flapping: flapping is taking over one's own connection again and again, so that no state
+  but the last connection's is left to be revoked; see test_banned_client_id. Users are banned by hand only, and there is
+  no hand yet.
 - an expired certificate: certificates of a few seconds' life cannot be made; expiry itself is the token's code.
-- A5, that a message accepted by PUBREC is not yet at its subscribers: it is handed to them before the PUBREC here, so that
+- a QoS 2 message that is accepted and not yet at its subscribers (A5): they have it before the PUBREC here, so that
   nothing is left to be released. What is left is the packet identifier, and that is tested.
 """
 
@@ -33,8 +34,7 @@ import time
 from guarded import SECONDS, gone, guarded, quiet
 from kit import check, check_equal, eventually
 from lib.certificates import Authority
-from lib.mqtt import (AUTH, CONNACK, DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Failure, Will, ack, auth, connect,
-                      publish)
+from lib.mqtt import (AUTH, CONNACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Failure, Will, ack, auth, connect, publish)
 from lib.sockets import tls_context
 from lib.tokens import Key
 
@@ -46,8 +46,8 @@ T_RULE = "- {allow: all, topic: t/#, user: [bob, carl]}\n"
 
 
 class Event:
-    """ends: whether it ends the connection, with `code`. will: whether a will of bob's on t/x is still published. returns:
-    whether there is a proof by which he comes back."""
+    """ends: whether it ends the connection, with `code`. will: whether a will of bob's on t/x is still published.
+    returns: whether there is a proof by which he comes back."""
 
     ends, code, will, returns = True, NOT_AUTHORIZED, False, True
     rules, roles, settings, listeners = RULES + T_RULE, None, {}, '  - "tcp://AT"'
@@ -110,8 +110,8 @@ class Password(Event):
 
 
 class Certificate(Event):
-    """Bob comes by TLS; the user names of the two listeners are the same. A certificate is judged while there is a connection;
-    the will is judged by its user, as others of that name may still come."""
+    """Bob comes by TLS; the user names of the two listeners are the same. A certificate is judged while there is a
+    connection; the will is judged by its user, as others of that name may still come."""
 
     will = True
     listeners = """\
@@ -129,7 +129,8 @@ class Certificate(Event):
 
     def new(self, c, name):
         c.host, c.transport = "127.0.0.2", "tls"
-        c.how = {"context": tls_context(self.ca.path("ca.pem"), self.ca.path(name + ".pem"), self.ca.path(name + ".key"))}
+        path = self.ca.path
+        c.how = {"context": tls_context(path("ca.pem"), path(name + ".pem"), path(name + ".key"))}
         return c
 
     def bob(self, client_id="bob", version=5, **more):
@@ -325,7 +326,7 @@ def deaf(event, c):
 
 
 def in_flight(c):
-    """Four messages that bob has and has not acknowledged, and one that waits for his PUBCOMP: [PUBLISH, ...], PUBREL."""
+    """Four messages that bob has not acknowledged, and one that waits for his PUBCOMP: [PUBLISH, ...], PUBREL."""
     packets = [c.expect_publish(ack=False) for _ in range(5)]
     first = [p for p in packets if p.payload == b"released"][0]
     c.send(ack(PUBREC, first.pid))
@@ -385,8 +386,8 @@ def a4_queued(event):
 
 
 def a5_qos2(event):
-    """What the broker has taken is taken: PUBREL completes it, and its repetition is no second message. A repetition that is
-    refused leaves the packet identifier free for the next message."""
+    """What the broker has taken is taken: PUBREL completes it, and its repetition is no second message. A repetition
+    that is refused leaves the packet identifier free for the next message."""
     sub, c = watcher(event), event.bob()
     for pid in (5, 6):
         c.send(publish("t/x", b"taken %d" % pid, 2, pid=pid))
@@ -534,8 +535,8 @@ def a11_sharing(event):
         check_equal(said(c), [("ok/x", "ok")], "what bob gets")
 
 
-STATES = (a1_publishing, a1_publishing_3x, a2_receiving, a3_in_flight, a4_queued, a5_qos2, a6_will, a7_delayed_will, a8_retained,
-          a9_resumed, a10_foreign, a11_sharing)
+STATES = (a1_publishing, a1_publishing_3x, a2_receiving, a3_in_flight, a4_queued, a5_qos2, a6_will, a7_delayed_will,
+          a8_retained, a9_resumed, a10_foreign, a11_sharing)
 
 
 def cell(state, event_class):

@@ -10,7 +10,7 @@ import struct
 import time
 
 from doors import SteadyPublisher, authority, doors, ended, field
-from kit import check, check_equal, eventually
+from kit import check, check_equal
 from lib import sockets
 from lib.mqtt import CONNACK, DISCONNECT, PINGRESP, Will, connect, decode, disconnect, pingreq, publish, subscribe
 from lib.sockets import frame, tls_context, upgrade
@@ -148,8 +148,7 @@ def test_refused_requests(ctx):
         check_equal(got.split("\r\n")[0].split(" ")[:2], ["HTTP/1.1", str(status)], name)
         check(status == 101 or "\r\nConnection: close\r\n" in got, "%s: %r does not say that it ends" % (name, got))
         if status != 101:
-            eventually(name + ": a line in the log", lambda n=failed: len(
-                house.lines("event=handshake_failed", "layer=websocket")) > n)
+            house.told(name, failed, "event=handshake_failed", "layer=websocket")
     steady.end()
 
 
@@ -235,8 +234,7 @@ def test_broken_rules_and_their_codes(ctx):
         broken = len(house.lines("event=handshake_failed", "layer=websocket"))
         raw = Raw(house).came_in()
         raw.send_bytes(data).closes_with(code, name)
-        eventually(name + ": a line in the log", lambda n=broken: len(
-            house.lines("event=handshake_failed", "layer=websocket")) > n)
+        house.told(name, broken, "event=handshake_failed", "layer=websocket")
     steady.end(at_least=20)
 
 

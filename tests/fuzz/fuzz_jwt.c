@@ -3,6 +3,7 @@
  *   0 a token as it stands, 1 changes to a token of the test's own signer: never taken, unless it is that token
  *   2 the payload, 3 the header of a token that our signer signs: what is taken is what a second reading allows
  *   4 keys: taken with at least one, or refused with a sentence
+ *   5 a header and a signature for claims that nobody has signed: never taken
  *
  * Nothing is left behind: no memory (the sanitizer looks), no error in OpenSSL's queue, no claims of a refused token.
  */
@@ -81,6 +82,38 @@ static void check_foreign(struct slice token)
     jwt_looks_like(token);
     assert(taken == ours);
     buf_deinit(&user);
+}
+
+/* Two bytes choose a header (or the rest is one) and a signature (or the rest is one). */
+static void check_forged(const uint8_t *data, size_t size)
+{
+    static const char *const headers[] = {"{\"alg\":\"HS256\"}", "{\"alg\":\"RS256\"}", "{\"alg\":\"ES256\"}",
+                                          "{\"alg\":\"EdDSA\"}", "{\"alg\":\"none\"}"};
+    if (size < 2) {
+        return;
+    }
+    struct slice rest = slice_of(data + 2, size - 2);
+    struct slice header = data[0] < 200 ? slice_str(headers[data[0] % COUNT_OF(headers)]) : rest;
+    struct buf token = {0}, bytes = {0}, user = {0};
+    memset(buf_extend(&bytes, 257), data[1] & 1 ? 0xff : 0, 257);
+    base64_encode(header, true, &token);
+    buf_u8(&token, '.');
+    base64_encode(SLICE("{\"sub\":\"mallory\",\"exp\":1900000600}"), true, &token);
+    buf_u8(&token, '.');
+    if (data[1] < 64) {
+        static const size_t lens[] = {0, 1, 32, 63, 64, 65, 256, 257};
+        base64_encode(slice_of(bytes.ptr, lens[data[1] / 8]), true, &token);
+    } else if (data[1] < 128) {
+        const struct buf *ours = &tokens[data[1] % SIGNERS]; /* for other claims */
+        const uint8_t *dot = memrchr(ours->ptr, '.', ours->len);
+        buf_put(&token, slice_drop(buf_slice(ours), (size_t)(dot - ours->ptr) + 1));
+    } else {
+        base64_encode(rest, true, &token);
+    }
+    bool taken = is_taken(buf_slice(&token), &user);
+    assert(!taken);
+    buf_deinit(&token);
+    buf_deinit(&bytes);
 }
 
 /* Three bytes are one change: where, and what is put there; or what is taken away. */
@@ -178,7 +211,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     struct slice rest = slice_of(data + 1, size - 1);
-    switch (data[0] % 5) {
+    switch (data[0] % 6) {
     case 0:
         check_foreign(rest);
         break;
@@ -191,8 +224,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case 3:
         check_header(rest);
         break;
-    default:
+    case 4:
         check_keys(rest);
+        break;
+    default:
+        check_forged(rest.ptr, rest.len);
     }
     return 0;
 }

@@ -17,8 +17,8 @@ class Request:
 
 
 class Service:
-    """answer: function of a Request that gives (status, body[, headers]); a body that is no text becomes JSON. It may block:
-    each request has a thread of its own. Answering None closes the connection without a word."""
+    """answer: function of a Request that gives (status, body[, headers]); a body that is no text becomes JSON. It may
+    block: each request has a thread of its own. Answering None closes the connection without a word."""
 
     def __init__(self, answer, ports):
         self.answer, self.requests, self.lock = answer, [], threading.Lock()

@@ -1,43 +1,20 @@
 #!/usr/bin/env python3
 """Runs each libFuzzer target for FUZZ_SECONDS, two at a time, on a corpus that lives in build/fuzz/corpus.
 
-Seeds are the golden packets of tests/vectors (their bytes) and the example configuration; libFuzzer adds what it finds,
-so that a later run goes on where this one stopped. What made a target fail is kept in build/fuzz/found.
+Seeds are those of fuzz_seeds.py; libFuzzer adds what it finds, so that a later run goes on where this one stopped. What
+made a target fail is kept in build/fuzz/found.
 """
 
-import glob
 import os
-import random
 import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from fuzz_seeds import seeds
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "60"))
-HEX = re.compile(r"^[0-9A-Fa-f ]+$")
-
-
-def packets():
-    """The bytes of every golden packet. Such a line has fields between bars; the packet is the longest hex field."""
-    for path in sorted(glob.glob(os.path.join(ROOT, "tests/vectors/**/*.txt"), recursive=True)):
-        with open(path, encoding="utf-8") as vectors:
-            for line in vectors:
-                fields = [f.strip() for f in line.split("|")] if not line.startswith("#") else []
-                found = [f for f in fields[1:] if HEX.match(f) and len(f.replace(" ", "")) % 2 == 0]
-                if found:
-                    yield bytes.fromhex(max(found, key=len).replace(" ", ""))
-
-
-def seeds(name):
-    if name == "fuzz_config":
-        with open(os.path.join(ROOT, "deploy/tern.example.yaml"), "rb") as example:
-            return [example.read()]
-    if name == "fuzz_split":  # where to cut, and the version of the CONNECT before
-        return [bytes([3, 0, 1, 9, 0, 2, 5, 0, i % 4]) + p for i, p in enumerate(packets())]
-    if name == "fuzz_conn":  # operations: any bytes are some
-        return [random.Random(i).randbytes(50 + 8 * i) for i in range(80)]
-    return list(packets())
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "30"))
 
 
 def fuzz(program):

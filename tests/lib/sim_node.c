@@ -69,7 +69,7 @@ static void make_auth(struct sim_node *n)
     int rc;
 
     n->policy = (struct auth_policy){.refs = 1, .version = 1, .connect_url = nothing, .rule_url = nothing};
-    n->auth = (struct auth){0};
+    memset(&n->auth, 0, sizeof(n->auth));
     atomic_init(&n->auth.policy, &n->policy);
     rc = ban_list_new(&n->auth.bans);
     assert(rc == 0);

@@ -1,7 +1,7 @@
 """JSON Web Tokens for tests: keys of each kind, tokens signed with them, and the JWK Set that the broker is given.
 
-RS256, ES256 and EdDSA are signed by the openssl command, HS256 by hmac: nothing here is the broker's code, nor a library's
-that would refuse to make the wrong tokens that tests need.
+RS256, ES256 and EdDSA are signed by the openssl command, HS256 by hmac: nothing here is the broker's code, nor a
+library's that would refuse to make the wrong tokens that tests need.
 
     keys = [Key("RS256", directory, kid="one")]
     write(path, jwk_set(keys))

@@ -1,7 +1,7 @@
 """5.0, chapters 3.15 and 4.12: AUTH and enhanced authentication, by SCRAM-SHA-256 and by tokens.
 
-The broker of these tests has a password file with two users, and a key for tokens; both lie in a folder that is made when
-this module is read. Who names no method comes in by user name and password, so that there is something to compare with."""
+The broker of these tests has a password file with two users, and a key for tokens; both lie in a folder that is made
+when this module is read. Who names no method comes in by user name and password, to have something to compare with."""
 
 import atexit
 import json
@@ -291,7 +291,8 @@ def test_tokens_refused(env):
     other = Key("HS256", FOLDER, kid="k")
     rows = [("expired", KEY.token(sub="carol", exp=now - 5)), ("not yet", KEY.token(sub="carol", nbf=now + 100)),
             ("no exp", KEY.token(sub="carol", exp=None)), ("no sub", KEY.token()), ("sub is a number", KEY.token(sub=1)),
-            ("no signature", "%s.%s." % (head, body)), ("signature of another", "%s.%s.%s" % (head, body, signature[::-1])),
+            ("no signature", "%s.%s." % (head, body)),
+            ("signature of another", "%s.%s.%s" % (head, body, signature[::-1])),
             ("another key", other.token(sub="carol")), ("alg none", KEY.token({"alg": "none"}, sub="carol")),
             ("crit", KEY.token({"alg": "HS256", "crit": ["exp"]}, sub="carol")), ("noise", "noise"), ("dots", ".."),
             ("unknown kid", KEY.token({"alg": "HS256", "kid": "x"}, sub="carol"))]
