@@ -251,8 +251,8 @@ static void put_in_force(struct node *node, struct config *config, struct auth_p
     }
 }
 
-/* How the clients of the present listeners may prove who they are under another configuration. Returns 0, or a negative errno
- * with a sentence in error. */
+/* How the clients of the present listeners may prove who they are under another configuration. Returns 0, or a negative
+ * errno with a sentence in error. */
 static int check_listeners(const struct node *node, const struct config *next, struct config *ret_probe, char *error,
                            size_t error_size)
 {

@@ -78,8 +78,8 @@ void auth_http_counts(struct auth *auth, struct http_counts *ret_counts);
 /* ---- who are you ---- */
 
 struct auth_question {
-    unsigned methods; /* enum config_method bits that the listener has */
-    bool anonymous;   /* it lets in who proves nothing */
+    unsigned methods;          /* enum config_method bits that the listener has */
+    bool anonymous;            /* it lets in who proves nothing */
     const char *listener_name; /* borrowed for the life of the node */
     struct in6_addr address;
     enum mqtt_version version;

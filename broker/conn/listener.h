@@ -21,7 +21,8 @@ struct listener {
     const char *name, *address;           /* for the log; borrowed from it */
     bool tls, websocket, proxy;
     _Atomic(struct tls_context *) tls_context; /* owned; exchanged by a reload */
-    atomic_uint methods;   /* enum config_method bits: how its clients may prove who they are. These two follow a reload */
+    atomic_uint
+        methods; /* enum config_method bits: how its clients may prove who they are. These two follow a reload */
     atomic_bool anonymous; /* and whether they need not */
     struct ws_terms ws_terms;
     const char *trusted_proxies;

@@ -11,7 +11,7 @@
 #include "proto/base/buf.h"
 
 #define SIM_SOCKETS_MAX 2600 /* in the life of a net */
-#define SIM_FIRST_FD 20000  /* no descriptor of this process: what is called with one fails without harm */
+#define SIM_FIRST_FD 20000   /* no descriptor of this process: what is called with one fails without harm */
 #define SIM_NO_LIMIT UINT32_MAX
 
 /* One connection, from the client's side. */

@@ -335,7 +335,8 @@ static void test_cache_bounds(void)
 static enum auth_status connect_as(const char *user, uint64_t *ret_expires_at_ms)
 {
     struct config_listener listener = {.methods = METHOD_HTTP};
-    struct outcome o = answer_to(auth, &(struct auth_question){.methods = listener.methods, .anonymous = listener.anonymous,
+    struct outcome o = answer_to(auth, &(struct auth_question){.methods = listener.methods,
+                                                               .anonymous = listener.anonymous,
                                                                .listener_name = "l",
                                                                .version = MQTT_V5,
                                                                .client_id = SLICE("c"),

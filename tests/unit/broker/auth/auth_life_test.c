@@ -21,7 +21,8 @@ static struct config life_config(void)
 
 static struct auth_question question(const char *user, const char *password)
 {
-    return (struct auth_question){.methods = listener.methods, .anonymous = listener.anonymous,
+    return (struct auth_question){.methods = listener.methods,
+                                  .anonymous = listener.anonymous,
                                   .listener_name = "l",
                                   .version = MQTT_V5,
                                   .client_id = SLICE("c1"),

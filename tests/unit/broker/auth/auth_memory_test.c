@@ -60,7 +60,8 @@ static void test_attempts(void)
 {
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct config_listener listener = {.methods = cases[i].methods, .anonymous = true};
-        struct auth_question q = {.methods = listener.methods, .anonymous = listener.anonymous,
+        struct auth_question q = {.methods = listener.methods,
+                                  .anonymous = listener.anonymous,
                                   .listener_name = "l",
                                   .version = MQTT_V5,
                                   .client_id = SLICE("c"),
@@ -103,7 +104,11 @@ static void test_attempts(void)
 static void test_continue(void)
 {
     struct config_listener listener = {.methods = METHOD_JWT};
-    struct auth_question q = {.methods = listener.methods, .anonymous = listener.anonymous, .listener_name = "l", .version = MQTT_V5, .method = SLICE("JWT")};
+    struct auth_question q = {.methods = listener.methods,
+                              .anonymous = listener.anonymous,
+                              .listener_name = "l",
+                              .version = MQTT_V5,
+                              .method = SLICE("JWT")};
     unsigned done = 0;
 
     struct auth_attempt *attempt = ask_auth(auth, &q, &done);

@@ -185,7 +185,8 @@ static void test_chain(void)
     auth = open_auth(&config);
     for (size_t i = 0; i < COUNT_OF(chain_cases); i++) {
         struct config_listener listener = {.methods = chain_cases[i].methods, .anonymous = chain_cases[i].anonymous};
-        struct auth_question q = {.methods = listener.methods, .anonymous = listener.anonymous,
+        struct auth_question q = {.methods = listener.methods,
+                                  .anonymous = listener.anonymous,
                                   .listener_name = "l",
                                   .version = MQTT_V5,
                                   .client_id = SLICE("c1"),
@@ -220,7 +221,8 @@ static struct outcome connect_as(unsigned methods, const char *user, const char 
 {
     struct config_listener listener = {.methods = methods, .anonymous = true};
 
-    return answer_to(auth, &(struct auth_question){.methods = listener.methods, .anonymous = listener.anonymous,
+    return answer_to(auth, &(struct auth_question){.methods = listener.methods,
+                                                   .anonymous = listener.anonymous,
                                                    .listener_name = "l",
                                                    .version = MQTT_V5,
                                                    .client_id = SLICE("c1"),
@@ -325,7 +327,8 @@ static void test_methods(void)
     service_say(&service, ALLOW);
     for (size_t i = 0; i < COUNT_OF(method_cases); i++) {
         struct config_listener listener = {.methods = method_cases[i].methods, .anonymous = true};
-        struct outcome o = answer_to(auth, &(struct auth_question){.methods = listener.methods, .anonymous = listener.anonymous,
+        struct outcome o = answer_to(auth, &(struct auth_question){.methods = listener.methods,
+                                                                   .anonymous = listener.anonymous,
                                                                    .listener_name = "l",
                                                                    .version = MQTT_V5,
                                                                    .user_name = SLICE("alice"),
@@ -347,7 +350,8 @@ static struct auth_attempt *begin_method(const struct config_listener *listener,
                                          unsigned *done)
 {
     return ask_auth(auth,
-                    &(struct auth_question){.methods = listener->methods, .anonymous = listener->anonymous,
+                    &(struct auth_question){.methods = listener->methods,
+                                            .anonymous = listener->anonymous,
                                             .listener_name = "l",
                                             .version = MQTT_V5,
                                             .method = slice_str(method),

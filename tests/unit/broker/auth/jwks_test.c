@@ -32,7 +32,8 @@ static void end(void)
 static struct outcome try_token(unsigned key)
 {
     static const struct config_listener listener = {.methods = METHOD_JWT};
-    struct outcome o = answer_to(auth, &(struct auth_question){.methods = listener.methods, .anonymous = listener.anonymous,
+    struct outcome o = answer_to(auth, &(struct auth_question){.methods = listener.methods,
+                                                               .anonymous = listener.anonymous,
                                                                .listener_name = "l",
                                                                .version = MQTT_V5,
                                                                .user_name = SLICE("x"),

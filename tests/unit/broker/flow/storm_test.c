@@ -16,7 +16,7 @@
 #define STRANGERS 2000u
 #define SENDERS_A_TURN 25u
 #define HANDSHAKES_A_TURN 2u /* as broker/conn/channel.c has it */
-#define WAIT_MAX 64u /* turns; who waits longer counts as this */
+#define WAIT_MAX 64u         /* turns; who waits longer counts as this */
 #define TURNS_MAX 20000u
 
 static const char *const settings[] = {"sys_interval=0", NULL};
