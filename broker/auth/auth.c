@@ -219,7 +219,6 @@ void auth_tick(struct auth *auth, unsigned shard, uint64_t mono_ms)
     auth_jwks_tick(auth->jwks, shard, mono_ms);
 }
 
-/* The HTTP clients give back what they have before the workers' lists are emptied for the last time. */
 void auth_http_counts(struct auth *auth, struct http_counts *ret_counts)
 {
     *ret_counts = (struct http_counts){0};
@@ -230,6 +229,7 @@ void auth_http_counts(struct auth *auth, struct http_counts *ret_counts)
     pthread_mutex_unlock(&auth->http_lock);
 }
 
+/* The HTTP clients give back what they have before the workers' lists are emptied for the last time. */
 void auth_drain(struct auth *auth)
 {
     if (auth->drained) {

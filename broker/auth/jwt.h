@@ -50,8 +50,9 @@ void jwt_claims_deinit(struct jwt_claims *claims);
 /* Whether text looks like a token at all: three parts of base64url with dots between, the first a JSON object. */
 bool jwt_looks_like(struct slice text);
 
-/* Check signature and claims. Returns 0, -EACCES with *ret_why saying why not, for the log; -ENOKEY when no key has the
- * token's kid; -ENOMEM. Tens to hundreds of microseconds: on a worker. */
+/* Check signature and claims. A kid that no key has leaves the keys without one (PEM). Returns 0, -EACCES with *ret_why
+ * saying why not, for the log; -ENOKEY when no key has the token's kid; -ENOMEM. Tens to hundreds of microseconds: on a
+ * worker. */
 int jwt_verify(const struct jwt_keys *keys, const struct jwt_terms *terms, struct slice token, uint64_t wall_ms,
                struct jwt_claims *ret_claims, const char **ret_why);
 

@@ -20,6 +20,7 @@
 #define KEYS_MAX 256
 #define TEXT_BYTES_MAX (1u << 20)
 #define RSA_BITS_MIN 2048
+#define RSA_BITS_MAX 8192 /* looking at a larger one takes seconds */
 #define SECRET_BYTES_MIN 32
 #define P256_BYTES 32
 #define ED25519_BYTES 32
@@ -115,6 +116,8 @@ static int add_public(struct reader *r, EVP_PKEY *public, struct buf kid)
 
     if (key.algorithm == JWT_RS256 && EVP_PKEY_get_bits(public) < RSA_BITS_MIN) {
         rc = fail(r, "an RSA key of less than %d bits", RSA_BITS_MIN);
+    } else if (key.algorithm == JWT_RS256 && EVP_PKEY_get_bits(public) > RSA_BITS_MAX) {
+        rc = fail(r, "an RSA key of more than %d bits", RSA_BITS_MAX);
     } else if (key.algorithm && !key_sound(public)) {
         rc = fail(r, "not a valid public key");
     }

@@ -353,7 +353,10 @@ bool channel_run_knocking(struct conn_lists *lists)
     struct list *at;
 
     while (costly < HANDSHAKES_A_TURN && (at = list_pop(&lists->knocking)) != NULL) {
-        costly += knock(CONTAINER_OF(at, struct channel, in_knocking));
+        struct channel *ch = CONTAINER_OF(at, struct channel, in_knocking);
+        if (ch->conn->state == CONN_GUEST) { /* else it has been sent away meanwhile */
+            costly += knock(ch);
+        }
     }
     return !list_empty(&lists->knocking);
 }

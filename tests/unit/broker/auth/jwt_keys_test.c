@@ -294,6 +294,22 @@ static void test_rsa_bits(void)
     }
 }
 
+/* A number that is no modulus will do: the length is looked at first, since all else would take long. */
+static void test_rsa_too_long(void)
+{
+    uint8_t number[8192 / 8 + 1];
+    struct buf jwk = {0};
+    char error[256];
+
+    memset(number, 0xA5, sizeof(number));
+    buf_put(&jwk, SLICE("{\"kty\":\"RSA\",\"e\":\"AQAB\",\"n\":\""));
+    base64_encode(slice_of(number, sizeof(number)), true, &jwk);
+    buf_put(&jwk, SLICE("\"}"));
+    CHECK(parse(buf_slice(&jwk), true, error) == -EINVAL);
+    CHECK(strcmp(error, "F: an RSA key of more than 8192 bits") == 0);
+    buf_deinit(&jwk);
+}
+
 /* ---- PEM ---- */
 
 /* Append what write puts into a BIO. */
@@ -445,5 +461,6 @@ static void test_short_room(void)
 
 UNIT_MAIN("broker/auth/jwt_keys", {"make signers", make_signers}, {"texts", test_texts}, {"secrets", test_secrets},
           {"cut", test_cut}, {"too many", test_too_many}, {"RSA", test_rsa}, {"RSA bits", test_rsa_bits},
-          {"PEM", test_pem}, {"PEM of other kinds", test_pem_other_kinds}, {"file", test_file},
-          {"references", test_references}, {"short room", test_short_room}, {"free signers", free_signers})
+          {"RSA too long", test_rsa_too_long}, {"PEM", test_pem}, {"PEM of other kinds", test_pem_other_kinds},
+          {"file", test_file}, {"references", test_references}, {"short room", test_short_room},
+          {"free signers", free_signers})
