@@ -6,32 +6,16 @@
 
 #include "broker/base/network.h"
 
-static bool is_space(uint8_t c)
-{
-    return c == ' ' || c == '\t';
-}
-
-static struct slice trim(struct slice s)
-{
-    while (s.len > 0 && is_space(s.ptr[0])) {
-        s = slice_drop(s, 1);
-    }
-    while (s.len > 0 && is_space(s.ptr[s.len - 1])) {
-        s.len--;
-    }
-    return s;
-}
-
 bool config_list_next(struct slice *rest, struct slice *ret_word)
 {
-    struct slice s = trim(*rest);
+    struct slice s = slice_trim(*rest);
 
     if (s.len == 0) {
         return false;
     }
     const uint8_t *comma = memchr(s.ptr, ',', s.len);
     size_t len = comma ? (size_t)(comma - s.ptr) : s.len;
-    *ret_word = trim(slice_of(s.ptr, len));
+    *ret_word = slice_trim(slice_of(s.ptr, len));
     *rest = slice_drop(s, comma ? len + 1 : len);
     return true;
 }

@@ -8,22 +8,6 @@
 #define IPV6_BITS 128u
 #define MAPPED_BITS (IPV6_BITS - IPV4_BITS) /* ::ffff:0:0/96 */
 
-static bool is_space(uint8_t c)
-{
-    return c == ' ' || c == '\t';
-}
-
-static struct slice trim(struct slice s)
-{
-    while (s.len > 0 && is_space(s.ptr[0])) {
-        s = slice_drop(s, 1);
-    }
-    while (s.len > 0 && is_space(s.ptr[s.len - 1])) {
-        s.len--;
-    }
-    return s;
-}
-
 /* Into the mapped form. *ret_bits: how many bits the address has as it was written. */
 static int parse(struct slice text, struct in6_addr *ret_address, unsigned *ret_bits)
 {
@@ -139,7 +123,7 @@ bool network_list_has(const char *list, const struct in6_addr *address)
     while (rest.len > 0) {
         const uint8_t *comma = memchr(rest.ptr, ',', rest.len);
         size_t len = comma ? (size_t)(comma - rest.ptr) : rest.len;
-        if (network_parse(trim(slice_of(rest.ptr, len)), &network) == 0 && network_has(&network, address)) {
+        if (network_parse(slice_trim(slice_of(rest.ptr, len)), &network) == 0 && network_has(&network, address)) {
             return true;
         }
         rest = slice_drop(rest, comma ? len + 1 : len);

@@ -135,14 +135,8 @@ static bool heed_forwarded(struct channel *ch)
         while (at > 0 && list.ptr[at - 1] != ',') {
             at--;
         }
-        struct slice word = slice_drop(list, at);
+        struct slice word = slice_trim(slice_drop(list, at));
         list.len = at > 0 ? at - 1 : 0;
-        while (word.len > 0 && (word.ptr[0] == ' ' || word.ptr[0] == '\t')) {
-            word = slice_drop(word, 1);
-        }
-        while (word.len > 0 && (word.ptr[word.len - 1] == ' ' || word.ptr[word.len - 1] == '\t')) {
-            word.len--;
-        }
         if (address_parse(word, &last) != 0) {
             break;
         }

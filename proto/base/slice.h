@@ -41,4 +41,16 @@ static inline struct slice slice_drop(struct slice s, size_t n)
     return (struct slice){n ? s.ptr + n : s.ptr, s.len - n}; /* C adds nothing to NULL, not even 0 */
 }
 
+/* Without the spaces and tabs around it. */
+static inline struct slice slice_trim(struct slice s)
+{
+    while (s.len > 0 && (s.ptr[0] == ' ' || s.ptr[0] == '\t')) {
+        s = slice_drop(s, 1);
+    }
+    while (s.len > 0 && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t')) {
+        s.len--;
+    }
+    return s;
+}
+
 #endif

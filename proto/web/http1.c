@@ -12,11 +12,6 @@ struct scan {
     bool failed, short_of;
 };
 
-static bool is_space(uint8_t c)
-{
-    return c == ' ' || c == '\t';
-}
-
 /* tchar (RFC 9110, 5.6.2). */
 static bool is_token(uint8_t c)
 {
@@ -33,17 +28,6 @@ static bool is_visible(uint8_t c)
 static bool is_text(uint8_t c)
 {
     return (c >= ' ' && c != 0x7f) || c == '\t';
-}
-
-static struct slice trim(struct slice s)
-{
-    while (s.len > 0 && is_space(s.ptr[0])) {
-        s = slice_drop(s, 1);
-    }
-    while (s.len > 0 && is_space(s.ptr[s.len - 1])) {
-        s.len--;
-    }
-    return s;
 }
 
 static bool scan_over(const struct scan *s)
@@ -130,7 +114,7 @@ static struct http1_field scan_field(struct scan *s)
 
     field.name = scan_some(s, is_token);
     scan_expect(s, ':');
-    field.value = trim(scan_while(s, is_text));
+    field.value = slice_trim(scan_while(s, is_text));
     scan_line_end(s);
     return field;
 }
@@ -296,7 +280,7 @@ static struct slice walk_next(struct walk *w)
         while (w->rest.len > 0) {
             const uint8_t *comma = memchr(w->rest.ptr, ',', w->rest.len);
             size_t len = comma ? (size_t)(comma - w->rest.ptr) : w->rest.len;
-            struct slice element = trim(slice_of(w->rest.ptr, len));
+            struct slice element = slice_trim(slice_of(w->rest.ptr, len));
             w->rest = slice_drop(w->rest, comma ? len + 1 : len);
             if (element.len > 0) {
                 return element;
