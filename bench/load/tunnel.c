@@ -10,22 +10,23 @@
 
 struct tunnel {
     const struct options *options;
-    struct tls *tls; /* NULL: none */
-    struct ws *ws;   /* NULL: none, or not begun: TLS comes first */
-    char host[sizeof(((struct host *)0)->name)];
+    struct tls *tls;                             /* NULL: none */
+    struct ws *ws;                               /* NULL: none, or not begun: TLS comes first */
+    const struct host *to;                       /* borrowed from the options */
+    char host[sizeof(((struct host *)0)->name)]; /* its name without the port */
 };
 
 static _Thread_local uint8_t space[PIECE_BYTES];
 
-/* The name without the port, for SNI and the Host field. */
+/* The name without the port, for SNI and the certificate. */
 static void host_name(const struct host *host, char *out, size_t size)
 {
-    const char *colon = strrchr(host->name, ':'), *from = host->name;
-    size_t len = colon ? (size_t)(colon - from) : strlen(from);
+    const char *colon = strrchr(host->name, ':'), *end = strchr(host->name, ']'), *from = host->name;
+    size_t len = colon && strchr(from, ':') == colon ? (size_t)(colon - from) : strlen(from);
 
-    if (*from == '[' && len >= 2) {
+    if (*from == '[' && end) {
         from++;
-        len -= 2;
+        len = (size_t)(end - from);
     }
     snprintf(out, size, "%.*s", (int)len, from);
 }
@@ -41,6 +42,7 @@ int tunnel_new(const struct options *o, const struct host *host, struct buf *wir
         return -ENOMEM;
     }
     t->options = o;
+    t->to = host;
     host_name(host, t->host, sizeof(t->host));
     if (o->tls) {
         t->tls = tls_new(o->tls_context, t->host);
@@ -48,7 +50,7 @@ int tunnel_new(const struct options *o, const struct host *host, struct buf *wir
             tunnel_free(t);
             return -ENOMEM;
         }
-    } else if (!(t->ws = ws_client_new(t->host, o->path, wire))) {
+    } else if (!(t->ws = ws_client_new(host->name, o->path, wire))) {
         tunnel_free(t);
         return -ENOMEM;
     }
@@ -128,7 +130,7 @@ const char *tunnel_feed(struct tunnel *t, struct slice data, struct buf *wire,
     }
     if (t->options->websocket && !t->ws && tls_open(t->tls)) {
         struct buf words = {0};
-        t->ws = ws_client_new(t->host, t->options->path, &words);
+        t->ws = ws_client_new(t->to->name, t->options->path, &words);
         if (!say(t, &words, wire) || !t->ws) {
             return "out of memory";
         }
