@@ -73,10 +73,13 @@ as_root() {
 }
 
 # Debian starts a service as soon as its package is unpacked. Mosquitto's would sit on port 1883, so services are kept from
-# starting while we install (policy-rc.d is Debian's way to say so), and this one is turned off for the next boot too.
+# starting while we install (policy-rc.d is Debian's way to say so), and those that we brought are turned off for the next
+# boot too.
 install() {
-    local policy=/usr/sbin/policy-rc.d had_mosquitto=no ours=no status=0
-    present command /usr/sbin/mosquitto && had_mosquitto=yes
+    local policy=/usr/sbin/policy-rc.d service new=() ours=no status=0
+    for service in mosquitto haproxy; do
+        present command "/usr/sbin/$service" || new+=("$service")
+    done
     if [ ! -e "$policy" ]; then
         ours=yes
         as_root sh -c "printf '#!/bin/sh\nexit 101\n' > $policy && chmod 755 $policy" || return 1
@@ -88,13 +91,14 @@ install() {
         as_root rm -f "$policy"
         trap - EXIT
     fi
-    if [ $had_mosquitto = no ] && present command /usr/sbin/mosquitto; then
+    for service in "${new[@]}"; do
+        present command "/usr/sbin/$service" || continue
         if [ -d /run/systemd/system ]; then
-            as_root systemctl disable --now mosquitto.service >/dev/null 2>&1
+            as_root systemctl disable --now "$service.service" >/dev/null 2>&1
         else
-            as_root update-rc.d mosquitto disable >/dev/null 2>&1
+            as_root update-rc.d "$service" disable >/dev/null 2>&1
         fi
-    fi
+    done
     return "$status"
 }
 
