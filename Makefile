@@ -10,7 +10,7 @@ BUILD ?= release
 CC := $(if $(filter default,$(origin CC)),$(if $(filter clang fuzz,$(BUILD)),clang,gcc),$(CC))
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 PREFIX ?= /usr/local
-FUZZ_SECONDS ?= 30
+FUZZ_SECONDS ?= 20
 B := build/$(BUILD)
 
 comma := ,
@@ -50,7 +50,7 @@ help:
 	@echo 'make torture       each allocation of the running broker fails once, in every flow'
 	@echo 'make check         formatting, include rules, static analysis, reference in the README'
 	@echo 'make format        format all C files'
-	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (30)'
+	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (20)'
 	@echo 'make bench         measure beside mosquitto, print a table and write a page of plots; some six minutes'
 	@echo 'make install       install into DESTDIR/PREFIX (/usr/local)'
 	@echo 'make clean         remove build/'

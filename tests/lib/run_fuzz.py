@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fuzz_seeds import seeds
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "30"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "20"))
 
 
 def fuzz(program):
