@@ -67,6 +67,12 @@ void buf_u32(struct buf *b, uint32_t value)
     }
 }
 
+void buf_u64(struct buf *b, uint64_t value)
+{
+    buf_u32(b, (uint32_t)(value >> 32));
+    buf_u32(b, (uint32_t)value);
+}
+
 void buf_varint(struct buf *b, uint32_t value)
 {
     assert(value <= 268435455u);

@@ -52,6 +52,7 @@ static inline void buf_put(struct buf *b, struct slice s)
 void buf_u8(struct buf *b, uint8_t value);
 void buf_u16(struct buf *b, uint16_t value);
 void buf_u32(struct buf *b, uint32_t value);
+void buf_u64(struct buf *b, uint64_t value);
 void buf_varint(struct buf *b, uint32_t value);
 void buf_string(struct buf *b, struct slice s);
 

@@ -53,6 +53,12 @@ static inline uint32_t cursor_u32(struct cursor *c)
     return high << 16 | cursor_u16(c);
 }
 
+static inline uint64_t cursor_u64(struct cursor *c)
+{
+    uint64_t high = cursor_u32(c);
+    return high << 32 | cursor_u32(c);
+}
+
 /* The next n bytes. */
 static inline struct slice cursor_take(struct cursor *c, size_t n)
 {
