@@ -16,6 +16,7 @@ libjansson-dev|header jansson.h|JSON: tokens, and the load tool's results
 libssl-dev|header openssl/ssl.h|TLS, hashes, signatures
 libcurl4-openssl-dev|header curl/curl.h|asking an HTTP service who may connect
 libargon2-dev|header argon2.h|password hashes
+liblmdb-dev|header lmdb.h|sessions and retained messages on the disk
 mosquitto-clients|command mosquitto_pub|mosquitto_pub and mosquitto_sub, to show the broker at work
 ROWS
 }
