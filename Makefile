@@ -22,14 +22,14 @@ CFLAGS_tsan := -O1 -fsanitize=thread
 CFLAGS_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 CFLAGS := -std=gnu11 -g -I. -pthread -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \
 	-fno-omit-frame-pointer -fno-strict-aliasing -D_GNU_SOURCE $(CFLAGS_$(BUILD)) $(EXTRA_CFLAGS)
-LDLIBS := -luring -lyaml -ljansson -lssl -lcrypto -lcurl -largon2 -lm
+LDLIBS := -luring -lyaml -ljansson -lssl -lcrypto -lcurl -largon2 -llmdb -lm
 LDFLAGS := -pthread $(CFLAGS_$(BUILD)) $(if $(filter release clang,$(BUILD)),-pie -Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)
 
 CTL_SRC := $(wildcard broker/cli/*.c)
 CORE_SRC := $(filter-out broker/main.c $(CTL_SRC),$(wildcard proto/*/*.c storage/*.c cluster/*.c broker/*.c broker/*/*.c))
 CORE_OBJ := $(CORE_SRC:%.c=$(B)/%.o)
 BENCH_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard bench/*/*.c))
-UNIT_SRC := $(wildcard tests/unit/*/*/*_test.c tests/unit/bench/*_test.c)
+UNIT_SRC := $(wildcard tests/unit/*/*/*_test.c tests/unit/*/*_test.c)
 UNIT := $(UNIT_SRC:%.c=$(B)/%)
 FUZZ := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TESTLIB_SRC := $(filter-out tests/lib/failing_malloc.c,$(wildcard tests/lib/*.c))

@@ -1,5 +1,5 @@
 /* tern -- the broker. Arguments, and the exit status: 0 ended as asked, 1 could not start, 2 wrong configuration or
- * arguments. */
+ * arguments, 74 the disk failed (node.h). */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -13,10 +13,12 @@
 
 #include "broker/base/version.h"
 #include "broker/flow/dispatch.h"
+#include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "broker/node_tls.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
+#include "storage/store_lmdb.h"
 
 #define STOP_MS 2000u         /* for clients to read their DISCONNECT */
 #define SPARE_DESCRIPTORS 64u /* of one shard: rings, listeners, log */
@@ -74,16 +76,64 @@ static uint32_t connections_granted(const struct config *config, unsigned shard_
     return wanted < fit ? wanted : (uint32_t)fit;
 }
 
-static int open_data(const char *path)
+/* ---- what must survive ---- */
+
+static void wake_shard(void *context, unsigned shard)
 {
-    if (!path || path[0] == '\0') {
+    struct node *node = context;
+    struct shard *s = node->shards[shard];
+
+    if (s) {
+        io_wake(s->io);
+    }
+}
+
+static int open_store(struct node *node)
+{
+    struct store_config config = {.dir = node->config->data};
+    struct store_refusal refusal;
+
+    if (config.dir[0] == '\0') {
+        log_event(LOG_WARN, "nothing_survives", {"reason", LOG_STR("no data directory is configured")});
         return 0;
     }
-    if ((mkdir(path, 0700) != 0 && errno != EEXIST) || access(path, R_OK | W_OK | X_OK) != 0) {
-        log_event(LOG_ERROR, "data_directory_unusable", {"path", LOG_STR(path)}, {"error", LOG_STR(strerror(errno))});
-        return -1;
+    int rc = store_lmdb_open(&config, &node->tables.store, &refusal);
+    if (rc) {
+        log_event(LOG_ERROR, "store_refused", {"reason", LOG_STR(refusal.sentence)});
+        return rc;
     }
+    node->tables.key = node->tables.store->identity.hash_key; /* groups are the same at every start */
     return 0;
+}
+
+/* On one of the store's threads. */
+static void wake_store(void *context, unsigned shard)
+{
+    struct node *node = context;
+
+    if (store_status(node->tables.store) == STORE_FAILED) {
+        /* Nothing that was not acknowledged is promised, and nothing can be acknowledged any more: as after a crash,
+         * the next start reads what is on the disk. */
+        log_event(LOG_ERROR, "store_failed", {"reason", LOG_STR("the disk has refused a commit")},
+                  {"status", LOG_INT(NODE_STORE_FAILED)});
+        _exit(NODE_STORE_FAILED);
+    }
+    wake_shard(context, shard);
+}
+
+/* Sessions and retained messages of the last time. */
+static int recover_node(struct node *node)
+{
+    struct broker *brokers[SHARDS_MAX];
+
+    if (!node->tables.store) {
+        return 0;
+    }
+    for (unsigned i = 0; i < node->shard_count; i++) {
+        brokers[i] = &node->brokers[i];
+    }
+    int rc = recover(&node->tables, brokers, node->shard_count);
+    return rc ? rc : store_start(node->tables.store, node->shard_count, wake_store, node);
 }
 
 /* ---- building ---- */
@@ -131,23 +181,15 @@ static int open_listeners(struct node *node)
     return node_tls_load(&node->tables) ? 0 : -EINVAL;
 }
 
-static void wake_shard(void *context, unsigned shard)
-{
-    struct node *node = context;
-    struct shard *s = node->shards[shard];
-
-    if (s) {
-        io_wake(s->io);
-    }
-}
-
 static int build_tables(struct node *node)
 {
     struct node_tables *t = &node->tables;
     char error[1024];
     int rc;
 
-    clock_random(&t->key, sizeof(t->key));
+    if (!t->store) {
+        clock_random(&t->key, sizeof(t->key));
+    }
     t->shard_count = node->shard_count;
     t->started_ms = clock_mono_ns() / 1000000;
     atomic_init(&t->config, node->config);
@@ -332,6 +374,9 @@ static void free_node(struct node *node)
 {
     struct node_tables *t = &node->tables;
 
+    if (t->store) {
+        store_close(t->store);
+    }
     for (unsigned i = 0; i < node->shard_count && node->office; i++) {
         while (mail_drain(node->office, i, 1024, dispatch_discard, NULL) > 0) {
         }
@@ -385,10 +430,11 @@ int node_run(struct config *config, const struct node_sources *sources)
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* all threads inherit it: only sigwait sees them */
     conn_set_handler(&dispatch_conn_handler);
-    if (open_data(config->data) != 0) {
+    if (open_store(node) != 0) {
         goto out;
     }
     int rc = build_tables(node);
+    rc = rc ? rc : recover_node(node);
     if (rc) {
         log_event(LOG_ERROR, "start_failed", {"error", LOG_STR(strerror(-rc))});
         goto out;

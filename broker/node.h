@@ -11,6 +11,10 @@ struct node_sources {
     char *const *envp;
 };
 
+/* The disk has refused a commit or what was read from it is gone: the process ends with this status (EX_IOERR), at
+ * once. What was acknowledged is there at the next start. */
+#define NODE_STORE_FAILED 74
+
 /* Run a node until SIGTERM or SIGINT. Takes over config. Returns the exit status: 0, or 1 when it could not start, the
  * reason logged. */
 int node_run(struct config *config, const struct node_sources *sources);

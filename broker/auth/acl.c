@@ -55,6 +55,11 @@ void *acl_alloc(struct acl *acl, size_t size)
     return at;
 }
 
+struct slice acl_claim(const struct acl *acl)
+{
+    return slice_of(acl->claim, acl->claim_len);
+}
+
 void acl_free(struct acl *acl)
 {
     if (!acl) {
@@ -66,6 +71,7 @@ void acl_free(struct acl *acl)
         free(c);
     }
     map_deinit(&acl->users);
+    free(acl->claim);
     free(acl->rules);
     free(acl);
 }

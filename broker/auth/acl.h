@@ -72,6 +72,9 @@ int acl_parse(struct slice text, const char *name, char *error, size_t error_siz
  * ...]), at most 256 rules. JSON is YAML enough: one parser. Errors begin with "claim:LINE:". */
 int acl_parse_claim(struct slice json, char *error, size_t error_size, struct acl **ret_acl);
 
+/* The text that acl_parse_claim made it from, so that it can be kept and read again. Empty for those of a file. */
+struct slice acl_claim(const struct acl *acl);
+
 void acl_free(struct acl *acl); /* NULL is allowed */
 size_t acl_count(const struct acl *acl);
 

@@ -333,7 +333,18 @@ int acl_parse(struct slice text, const char *name, char *error, size_t error_siz
 
 int acl_parse_claim(struct slice json, char *error, size_t error_size, struct acl **ret_acl)
 {
-    return parse_bounded(json, "claim", true, error, error_size, ret_acl);
+    int rc = parse_bounded(json, "claim", true, error, error_size, ret_acl);
+
+    if (rc == 0 && json.len > 0) {
+        (*ret_acl)->claim = malloc(json.len);
+        if (!(*ret_acl)->claim) {
+            acl_free(*ret_acl);
+            return -ENOMEM;
+        }
+        memcpy((*ret_acl)->claim, json.ptr, json.len);
+        (*ret_acl)->claim_len = json.len;
+    }
+    return rc;
 }
 
 int acl_read(const char *path, char *error, size_t error_size, struct acl **ret_acl)

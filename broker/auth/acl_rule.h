@@ -109,6 +109,8 @@ struct acl {
     uint32_t general_count;
     struct hash_key key;
     struct map users;
+    uint8_t *claim; /* owned: the text of a token's claim; NULL: it is of a file */
+    size_t claim_len;
 };
 
 /* A role and its users, as read. */

@@ -9,6 +9,7 @@
 #define CONFIG_LISTENERS_MAX 32
 
 enum config_overflow { OVERFLOW_DROP_NEW, OVERFLOW_DROP_OLDEST };
+enum config_durability { DURABILITY_DISK, DURABILITY_MEMORY };
 enum config_share { SHARE_LEAST_INFLIGHT, SHARE_ROUND_ROBIN, SHARE_STICKY, SHARE_HASH_TOPIC, SHARE_RANDOM };
 
 enum config_transport { TRANSPORT_TCP, TRANSPORT_TLS, TRANSPORT_WS, TRANSPORT_WSS, TRANSPORT_UNIX };
@@ -51,6 +52,7 @@ struct config_listener {
     unsigned methods;         /* [] enum config_method bits of it: what is configured and wanted; set by config_check */
     char *versions;           /* list of 3.1, 3.1.1, 5.0; "": all */
     unsigned version_bits;    /* [] enum config_version; set by config_check */
+    int durability;           /* enum config_durability: of the sessions of its clients */
     char *mount_point;        /* put in front of every topic of its clients; "": nothing */
     uint32_t max_connections; /* 0 = no limit */
     uint32_t max_packet_size; /* 0 = mqtt.max_packet_size */
@@ -80,7 +82,8 @@ struct config {
     unsigned shards;          /* [shards] 0 = auto: one for each CPU the process may use; at most 64 */
     bool pin_shards;          /* [pin_shards] */
     int io_backend;           /* [io_backend] enum io_backend's values: 0 auto, 1 io_uring, 2 epoll */
-    char *data;               /* [data] directory for what must survive; made if missing. Owned */
+    char *data;               /* [data] directory for what must survive; made if missing; "": nothing does. Owned */
+    char *memory_users;       /* [memory_users] list: users whose sessions are kept in memory only. Owned */
     char *node_name;          /* [node.name] default: the host's name. Owned */
     uint64_t sys_interval_ms; /* [sys_interval] 10s; 0 = no $SYS */
 

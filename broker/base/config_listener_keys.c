@@ -8,10 +8,12 @@ const char *const config_version_names[] = {"3.1", "3.1.1", "5.0", NULL};
 static const char *const names_certificate[] = {"none", "optional", "required", NULL};
 static const char *const names_from[] = {"none", "cn", "dn", "san_dns", "san_email", "san_uri", NULL};
 static const char *const names_tls[] = {"1.2", "1.3", NULL};
+static const char *const names_durability[] = {"disk", "memory", NULL};
 
 _Static_assert(METHOD_CERTIFICATE == 1 << 0 && METHOD_PASSWORD == 1 << 2, "config_method_names follows config.h");
 _Static_assert(METHOD_HTTP == 1 << 5 && VERSION_5_0 == 1 << 2, "names follow config.h");
-_Static_assert(CLIENT_CERTIFICATE_REQUIRED == 2 && NAME_FROM_SAN_URI == 5, "names follow config.h");
+_Static_assert(CLIENT_CERTIFICATE_REQUIRED == 2 && NAME_FROM_SAN_URI == 5 && DURABILITY_MEMORY == 1,
+               "names follow config.h");
 
 /* The address comes first: it is what --print-config writes before the others. */
 static const struct config_key keys[] = {
@@ -29,6 +31,8 @@ static const struct config_key keys[] = {
      "How clients may prove who they are; empty for every way that is configured."},
     {"versions", CONFIG_LIST, FIELD(versions), "", 0, 3, 0, false, config_version_names,
      "Versions of MQTT that are spoken; empty for all."},
+    {"durability", CONFIG_ENUM, FIELD(durability), "disk", 0, 0, 0, false, names_durability,
+     "Where sessions of its clients that outlive a connection are kept: disk, or memory for speed and no more."},
     {"mount_point", CONFIG_STRING, FIELD(mount_point), "", 0, CONFIG_TEXT_MAX, 0, false, NULL,
      "Put in front of every topic of its clients, who do not see it."},
     {"max_connections", CONFIG_INT, FIELD(max_connections), "0", 0, CONFIG_COUNT_MAX, 0, false, NULL,

@@ -36,6 +36,7 @@
     X(RETAINED_BYTES, GAUGE, "tern_retained_bytes", "Bytes of retained messages.") \
     X(QUEUED, GAUGE, "tern_queued_messages", "Messages waiting in sessions, in flight ones included.") \
     X(QUEUED_BYTES, GAUGE, "tern_queued_bytes", "Bytes of the messages waiting in sessions.") \
+    X(DROPPED_DISK_FULL, COUNTER, "tern_dropped_disk_full_total", "Deliveries refused: no room on the disk.") \
     X(DROPPED_QUEUE_FULL, COUNTER, "tern_dropped_queue_full_total", "Deliveries dropped: session queue full.") \
     X(DROPPED_OUTBOX_FULL, COUNTER, "tern_dropped_outbox_full_total", "QoS 0 deliveries dropped: slow reader.") \
     X(DROPPED_OFFLINE, COUNTER, "tern_dropped_offline_total", "QoS 0 deliveries dropped: client not connected.") \

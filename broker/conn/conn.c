@@ -31,6 +31,8 @@ void conn_lists_init(struct conn_lists *lists)
     list_init(&lists->ready);
     list_init(&lists->knocking);
     list_init(&lists->warm);
+    list_init(&lists->pending);
+    list_init(&lists->closed);
 }
 
 struct conn_more *conn_more(struct conn *conn)

@@ -36,6 +36,7 @@ enum conn_pause {
 
 struct conn;
 struct channel;
+struct gate;
 struct listener;
 struct session;
 
@@ -80,6 +81,7 @@ struct conn {
     struct outbox out;               /* to be sent */
     struct outbox sending;           /* with the door until `sent` */
     struct conn_more *more;          /* owned; NULL: nothing of it */
+    struct gate *gate;               /* owned; NULL: its output never waits for the disk (gate.h) */
     uint64_t heard_ms;               /* when the last packet came */
     uint32_t keep_alive_ms;          /* 0: none; one and a half times what was agreed */
     uint32_t packet_bytes_max;       /* the client's Maximum Packet Size */
@@ -133,11 +135,8 @@ struct buf *conn_out(struct conn *conn);
 /* End a packet, whose head has just been put into conn_out, with the payload of m, which is not copied. */
 void conn_out_payload(struct conn *conn, struct message *m);
 
-/* Bytes waiting for the socket. */
-static inline size_t conn_out_bytes(const struct conn *conn)
-{
-    return outbox_size(&conn->out) + outbox_size(&conn->sending);
-}
+/* Bytes waiting for the socket, or for the disk. */
+size_t conn_out_bytes(const struct conn *conn);
 
 /* Read continuously from now on: the CONNECT has been accepted. */
 void conn_opened(struct conn *conn);
@@ -175,8 +174,10 @@ const char *conn_peer(const struct conn *conn, char text[CONN_PEER_TEXT]);
 /* Where the shard keeps its connections: three lists, reached through shard->broker. */
 struct conn_lists {
     struct list all, dirty, ready;
-    struct list knocking; /* struct channel: bytes of a handshake wait for their turn */
-    struct list warm;     /* struct channel: TLS buffers in use, the longest idle first */
+    struct list knocking;        /* struct channel: bytes of a handshake wait for their turn */
+    struct list warm;            /* struct channel: TLS buffers in use, the longest idle first */
+    struct list pending, closed; /* struct gate: of this turn; those that wait for the disk */
+    uint64_t durable;            /* up to this number the log is on the disk, as far as this turn knows */
 };
 void conn_lists_init(struct conn_lists *lists);
 

@@ -1,4 +1,4 @@
-/* conn_inside.h -- what conn.c and conn_send.c share. Inside the room. */
+/* conn_inside.h -- what the files of this room share. Inside the room. */
 #ifndef TERN_BROKER_CONN_CONN_INSIDE_H
 #define TERN_BROKER_CONN_CONN_INSIDE_H
 

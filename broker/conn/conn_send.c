@@ -8,6 +8,7 @@
 #include "broker/base/metrics.h"
 #include "broker/conn/channel.h"
 #include "broker/conn/conn_inside.h"
+#include "broker/conn/gate.h"
 #include "broker/session/session.h"
 
 #define LINGER_MS 5000u
@@ -30,11 +31,18 @@ void conn_output_clear(struct conn *conn)
         count_sending(conn, -1);
     }
     outbox_clear(&conn->sending, spare);
+    gate_free(conn);
+}
+
+size_t conn_out_bytes(const struct conn *conn)
+{
+    return outbox_size(&conn->out) + outbox_size(&conn->sending) + (conn->gate ? outbox_size(&conn->gate->next) : 0);
 }
 
 struct buf *conn_out(struct conn *conn)
 {
-    struct buf *bytes = &conn->out.bytes;
+    gate_before_packet(conn);
+    struct buf *bytes = &gate_outbox(conn)->bytes;
 
     if (!bytes->ptr && !bytes->failed) {
         *bytes = buf_pool_get(&conn->shard->spare);
@@ -45,8 +53,10 @@ struct buf *conn_out(struct conn *conn)
 
 void conn_out_payload(struct conn *conn, struct message *m)
 {
-    assert(conn->out.bytes.len > 0 || conn->out.bytes.failed);
-    outbox_put_payload(&conn->out, m);
+    struct outbox *out = gate_outbox(conn);
+
+    assert(out->bytes.len > 0 || out->bytes.failed);
+    outbox_put_payload(out, m);
 }
 
 void conn_mark_dirty(struct conn *conn)
@@ -61,8 +71,17 @@ static bool has_output(const struct conn *conn)
 {
     const struct channel *channel = conn_channel(conn);
 
+    if (gate_closed(conn)) {
+        return channel && channel->wire.len > 0;
+    }
     return conn->out.bytes.len > 0 ||
            (channel && (channel->wire.len > 0 || (conn->state == CONN_FINISHING && !channel->closed)));
+}
+
+/* Whether a packet could not be written for lack of memory. */
+static bool output_failed(const struct conn *conn)
+{
+    return conn->out.bytes.failed || (conn->gate && conn->gate->next.bytes.failed);
 }
 
 void conn_hang_up(struct conn *conn)
@@ -92,7 +111,7 @@ void conn_sent(struct io_stream *stream)
         conn_mark_dirty(conn);
     }
     if (conn->state == CONN_FINISHING) {
-        if (!has_output(conn)) {
+        if (!has_output(conn) && !gate_closed(conn)) {
             shutdown(stream->fd, SHUT_WR);
         }
         return;
@@ -101,30 +120,51 @@ void conn_sent(struct io_stream *stream)
     conn_handler->drained(conn);
 }
 
+/* Take what goes to the door now out of the outbox: through the channel, if there is one; what waits at the gate stays.
+ * Returns false when the connection is lost over it. */
+static bool take_output(struct conn *conn)
+{
+    struct channel *channel = conn_channel(conn);
+    struct buf_pool *spare = &conn->shard->spare;
+    bool open = !gate_closed(conn);
+
+    if (channel) {
+        bool sealed = !open || conn->out.bytes.len == 0 || channel_seal(channel, &conn->out);
+        if (open) {
+            outbox_clear(&conn->out, spare);
+        }
+        if (!sealed) {
+            conn_handler->lost(conn, -EPROTO);
+            return false;
+        }
+        bool next = conn->gate && outbox_size(&conn->gate->next) > 0;
+        if (conn->state == CONN_FINISHING && open && !next) {
+            channel_close(channel);
+        }
+        conn->sending = (struct outbox){.bytes = channel->wire};
+        channel->wire = (struct buf){0};
+    } else {
+        conn->sending = conn->out;
+        conn->out = (struct outbox){0};
+    }
+    if (open && conn->gate) {
+        gate_advance(conn);
+    }
+    return true;
+}
+
 /* Hand the outbox to the door. */
 static void send_out(struct conn *conn)
 {
     /* Nobody waits for `sent`. */
-    bool last = conn->state == CONN_OPEN && !conn->paused && !conn->session->replays && !session_waiting(conn->session);
+    bool last = conn->state == CONN_OPEN && !conn->paused && !conn->session->replays &&
+                !session_waiting(conn->session) && !(conn->gate && outbox_size(&conn->gate->next) > 0);
     struct io *io = conn->shard->io;
     struct outbox *sending = &conn->sending;
-    struct channel *channel = conn_channel(conn);
 
-    if (channel) {
-        if (conn->out.bytes.len > 0 && !channel_seal(channel, &conn->out)) {
-            outbox_clear(&conn->out, &conn->shard->spare);
-            conn_handler->lost(conn, -EPROTO);
-            return;
-        }
-        outbox_clear(&conn->out, &conn->shard->spare);
-        if (conn->state == CONN_FINISHING) {
-            channel_close(channel);
-        }
-        conn->out.bytes = channel->wire;
-        channel->wire = (struct buf){0};
+    if (!take_output(conn)) {
+        return;
     }
-    *sending = conn->out;
-    conn->out = (struct outbox){0};
     if (sending->bytes.len == 0) { /* nothing was left to say */
         outbox_clear(sending, &conn->shard->spare);
         shutdown(conn->stream.fd, SHUT_WR);
@@ -146,12 +186,17 @@ void conn_run_dirty(struct list *dirty)
 
     while ((at = list_pop(dirty)) != NULL) {
         struct conn *conn = CONTAINER_OF(at, struct conn, in_dirty);
-        if (conn->out.bytes.failed) { /* memory was out: a packet is missing, the stream cannot go on */
+        if (output_failed(conn)) { /* memory was out: a packet is missing, the stream cannot go on */
             conn_handler->lost(conn, -ENOMEM);
             continue;
         }
-        if (has_output(conn) && conn->state != CONN_CLOSED && !io_stream_sending(&conn->stream)) {
+        if (conn->state == CONN_CLOSED || io_stream_sending(&conn->stream)) {
+            continue;
+        }
+        if (has_output(conn)) {
             send_out(conn);
+        } else if (conn->state == CONN_FINISHING && !gate_closed(conn)) { /* it was closed, and nothing is behind it */
+            shutdown(conn->stream.fd, SHUT_WR);
         }
     }
 }
@@ -162,13 +207,13 @@ void conn_finish(struct conn *conn)
         return;
     }
     conn->state = CONN_FINISHING;
-    if (conn->ended || conn->out.bytes.failed) {
+    if (conn->ended || output_failed(conn)) {
         conn_drop(conn);
         return;
     }
     if (has_output(conn)) {
         conn_mark_dirty(conn);
-    } else if (!io_stream_sending(&conn->stream)) {
+    } else if (!io_stream_sending(&conn->stream) && !gate_closed(conn)) {
         shutdown(conn->stream.fd, SHUT_WR);
     }
     io_stream_recv_start(conn->shard->io,

@@ -7,6 +7,7 @@
 #include "broker/conn/channel.h"
 #include "broker/flow/access.h"
 #include "broker/flow/dispatch.h"
+#include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "broker/flow/login.h"
 #include "proto/base/clock.h"
@@ -57,10 +58,13 @@ int broker_init(struct broker *b, struct node_tables *node, unsigned shard, unsi
         .tree = b->tree,
         .retained = b->retained,
         .session_quota = &node->session_quota,
-        .next_uid = (uint64_t)shard << 48,
+        .next_uid = (node->store ? node->store->identity.boot << 40 : 0) | (uint64_t)shard << 34,
     };
     for (unsigned g = shard; g < GROUPS; g += shard_count) {
         group_init(&b->groups[g], (uint16_t)g, &b->groups_of_shard);
+    }
+    if (node->store && checkpoint_init(b) != 0) {
+        return -ENOMEM;
     }
     b->policy = atomic_load(&node->auth->policy);
     atomic_store(&b->policy_seen, b->policy);
@@ -79,6 +83,7 @@ static void end_all_sessions(struct broker *b, struct group *group)
         struct list *at;
 
         replay_forget(b, session);
+        list_remove(&session->in_changed);
         group_apply(group, &command, &out);
         while ((at = list_pop(&session->subscriptions)) != NULL) {
             topic_tree_unsubscribe(b->tree, CONTAINER_OF(at, struct subscription, in_owner));
@@ -102,6 +107,7 @@ void broker_release(struct broker *b)
 
 void broker_deinit(struct broker *b)
 {
+    checkpoint_deinit(b);
     for (unsigned g = 0; g < GROUPS; g++) {
         if (b->groups[g].context) {
             end_all_sessions(b, &b->groups[g]);
@@ -114,6 +120,7 @@ void broker_deinit(struct broker *b)
     match_cache_free(b->cache);
     topic_tree_free(b->tree);
     access_deinit(b);
+    journal_deinit(b);
     buf_deinit(&b->mounted);
     for (unsigned i = 0; i < COUNT_OF(b->frame); i++) {
         buf_deinit(&b->frame[i]);
@@ -121,6 +128,16 @@ void broker_deinit(struct broker *b)
 }
 
 /* ---- on the shard's thread ---- */
+
+void broker_apply(struct broker *b, struct command *command, struct outcome *ret_outcome)
+{
+    command->wall_ms = b->shard->wall_ms;
+    if (command->session->durable) {
+        journal_apply(b, broker_group(b, command->session), command, ret_outcome);
+    } else {
+        group_apply(broker_group(b, command->session), command, ret_outcome);
+    }
+}
 
 void broker_answer(struct broker *b, unsigned shard, const struct mail *mail)
 {
@@ -248,8 +265,10 @@ static void report_settled(struct broker *b)
 {
     for (unsigned i = 0; i < b->shard->count; i++) {
         struct mail mail = {.kind = MAIL_PUBLISH_DONE, .n = b->settled[i]};
+        mail.a = b->settled_logged >> i & 1 ? b->journal.lsn : 0;
         if (b->settled[i] > 0 && shard_post(b->shard, i, &mail) == 0) {
             b->settled[i] = 0;
+            b->settled_logged &= ~(1ull << i);
         }
     }
 }
@@ -267,6 +286,8 @@ static void broker_turn_end(struct shard *shard)
 {
     struct broker *b = shard->broker;
 
+    journal_turn_begin(b);
+    recover_turn(b);
     heed_main(b);
     if (b->node->auth->pool) {
         worker_collect(b->node->auth->pool, shard->index);
@@ -284,12 +305,15 @@ static void broker_turn_end(struct shard *shard)
     bool knocking = channel_run_knocking(&b->conns);
     conn_run_ready(&b->conns.ready);
     replay_run(b);
+    checkpoint_turn(b);
+    journal_turn_end(b);
     conn_run_dirty(&b->conns.dirty);
     share_flush(b);
+    journal_turn_end(b); /* what came of connections that were lost in sending */
     report_settled(b);
     parcel_post_all(b);
-    if (!list_empty(&b->conns.ready) || !list_empty(&b->replays_ready) || !list_empty(&b->congested) ||
-        !list_empty(&b->claims) || knocking || sweeping) {
+    if (!list_empty(&b->conns.ready) || !list_empty(&b->conns.dirty) || !list_empty(&b->replays_ready) ||
+        !list_empty(&b->congested) || !list_empty(&b->claims) || knocking || sweeping) {
         shard->busy = true;
     }
     if (shard->index == CONTROL_SHARD) {

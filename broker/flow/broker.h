@@ -7,9 +7,11 @@
 #include "broker/conn/conn.h"
 #include "broker/conn/listener.h"
 #include "broker/group/group.h"
+#include "broker/group/record.h"
 #include "broker/topic/match_cache.h"
 #include "broker/topic/share_group.h"
 #include "proto/base/prng.h"
+#include "storage/store.h"
 
 #define CONTROL_SHARD 0u
 
@@ -21,6 +23,7 @@ struct node_tables {
     struct session_quota session_quota;   /* atomics */
     struct ledger *ledger;                /* locked */
     struct auth *auth;                    /* its policy is exchanged by the main thread */
+    struct store *store;                  /* NULL: nothing outlives the node */
     struct listener listeners[CONFIG_LISTENERS_MAX];
     unsigned listener_count;
     uint64_t started_ms;                       /* monotonic */
@@ -39,6 +42,15 @@ struct receipt_fifo {
     uint32_t mask, head, tail;
 };
 
+/* What this turn is going to write to the log (journal.c). */
+struct journal {
+    struct record_writer writer;
+    struct store_batch *batch; /* owned: memory for it */
+    struct buf answers;        /* struct mail: to other shards, that tell of it */
+    uint64_t records;          /* ever written */
+    uint64_t lsn;              /* of the last batch; 0: none */
+};
+
 struct broker {
     struct conn_lists conns; /* first: conn.c finds it through shard->broker */
     struct shard *shard;
@@ -51,7 +63,9 @@ struct broker {
     size_t sweep_left;                          /* connections that are still to be judged anew */
     struct access_cache *access;                /* decisions of the rules */
     struct group_context groups_of_shard;
-    struct group groups[GROUPS]; /* those at home here are used: id % shards == index */
+    struct journal journal;
+    struct checkpoint *checkpoint; /* owned (checkpoint.c) */
+    struct group groups[GROUPS];   /* those at home here are used: id % shards == index */
     struct topic_tree *tree;
     struct match_cache *cache;
     struct retained *retained;
@@ -71,6 +85,7 @@ struct broker {
     struct parcel *parcels_spare;       /* owned */
     unsigned parcels_spare_count;
     uint32_t settled[SHARDS_MAX]; /* by shard: mails with receipts handled since the last answer */
+    uint64_t settled_logged;      /* bits of the shards some of whose mails were logged here in doing so */
     struct list holds;            /* struct hold: acknowledgements that wait for a slow subscriber */
     uint64_t parked_bytes;        /* of messages among them that wait too */
     struct list congested;        /* conns that wait for the mail, by in_ready */
@@ -85,6 +100,7 @@ struct broker {
     struct sys *sys;                    /* control shard: state of $SYS */
     struct buf frame[3]; /* scratch: a frame to be shared, by kind (deliver.c); forwarded properties (publish.c) */
     struct prng prng;
+    bool recovered;      /* its first turn is over (recover.c) */
     uint64_t trimmed_ms; /* when spare memory was given back last */
     bool stopping;
 };
@@ -121,12 +137,8 @@ static inline void broker_metric(struct broker *b, enum metric metric, int64_t n
  * better to be started anew than to be stuck for ever. */
 void broker_answer(struct broker *b, unsigned shard, const struct mail *mail);
 
-/* Apply a command to the group of its session at the time of this turn. */
-static inline void broker_apply(struct broker *b, struct command *command, struct outcome *ret_outcome)
-{
-    command->wall_ms = b->shard->wall_ms;
-    group_apply(broker_group(b, command->session), command, ret_outcome);
-}
+/* Apply a command to the group of its session at the time of this turn, and log it if the session is durable. */
+void broker_apply(struct broker *b, struct command *command, struct outcome *ret_outcome);
 
 /* Build a shard's tables before its thread starts. Returns 0 or -ENOMEM, and then broker_deinit takes the half-made
  * one. */

@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/conn/gate.h"
 #include "broker/flow/access.h"
 #include "broker/flow/dispatch.h"
+#include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "broker/flow/login.h"
 #include "proto/base/clock.h"
@@ -210,10 +212,30 @@ static uint16_t receive_max_granted(const struct broker *b, const struct mqtt_co
     return (uint16_t)(max < b->config->mqtt.max_inflight ? max : b->config->mqtt.max_inflight);
 }
 
+static bool in_list(const char *list, struct slice wanted)
+{
+    struct slice rest = slice_str(list), word;
+
+    while (config_list_next(&rest, &word)) {
+        if (slice_eq(word, wanted)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether a session that is made now is to survive the node's end. */
+static bool durable_wanted(const struct broker *b, const struct conn *conn, const struct mqtt_connect *c)
+{
+    const struct principal *p = login_principal(conn);
+
+    return b->node->store && expiry_granted(b, c) > 0 && conn->listener->config->durability == DURABILITY_DISK &&
+           !(p && p->user.len > 0 && in_list(b->config->memory_users, p->user));
+}
+
 /* Find or make the session. The earlier connection of the same client, always on this very shard, is sent away first
  * [MQTT-3.1.4-3]. */
-static enum mqtt_reason claim(struct broker *b, const struct conn *conn, const struct mqtt_connect *c,
-                              struct outcome *out)
+static enum mqtt_reason claim(struct broker *b, struct conn *conn, const struct mqtt_connect *c, struct outcome *out)
 {
     uint64_t hash = broker_hash(b, c->client_id);
     struct group *group = &b->groups[group_of(hash)];
@@ -231,10 +253,13 @@ static enum mqtt_reason claim(struct broker *b, const struct conn *conn, const s
         .clean_start = c->clean_start || (foreign && b->config->auth.client_id_binding == BINDING_REPLACE),
         .expiry_s = expiry_granted(b, c),
         .receive_max = receive_max_granted(b, c),
+        .durable = durable_wanted(b, conn, c),
         .will = c->will.present ? make_will(b, conn, c) : NULL,
         .principal = login_principal(conn),
     };
-    if (c->will.present && !command.claim.will) {
+    bool logged = command.claim.durable || (earlier && earlier->durable);
+    if ((c->will.present && !command.claim.will) || (logged && gate_make(conn) != 0)) {
+        will_free(command.claim.will);
         return MQTT_SERVER_UNAVAILABLE;
     }
     if (command.claim.will && !access_will(b, command.claim.will)) {
@@ -246,13 +271,10 @@ static enum mqtt_reason claim(struct broker *b, const struct conn *conn, const s
         broker_metric(b, METRIC_TAKEOVERS, 1);
         goodbye(earlier->front, MQTT_SESSION_TAKEN_OVER, NULL);
     }
-    group_apply(group, &command, out);
+    journal_apply(b, group, &command, out);
     if (out->error) {
         will_free(command.claim.will);
-        return out->error == -EDQUOT ? MQTT_QUOTA_EXCEEDED : MQTT_SERVER_UNAVAILABLE;
-    }
-    if (command.claim.will) {
-        command.claim.will->message->publisher = out->session->uid; /* nobody else has it yet */
+        return out->error == -EDQUOT || out->error == -ENOSPC ? MQTT_QUOTA_EXCEEDED : MQTT_SERVER_UNAVAILABLE;
     }
     broker_metric(b, METRIC_SESSIONS, !out->existed);
     return MQTT_SUCCESS;
@@ -292,6 +314,18 @@ static void fill_connack(const struct broker *b, const struct conn *conn, const 
     }
     if (!config->mqtt.shared_available) {
         set_number(p, MQTT_PROP_SHARED_AVAILABLE);
+    }
+    if (p->session_expiry_s > 0) { /* our own: the specification has no word for it */
+        static const char disk[] = "\x26\0\x0a"
+                                   "durability"
+                                   "\0\x04"
+                                   "disk";
+        static const char memory[] = "\x26\0\x0a"
+                                     "durability"
+                                     "\0\x06"
+                                     "memory";
+        bool kept = conn->session ? conn->session->durable : durable_wanted(b, conn, c);
+        p->user = kept ? slice_of(disk, sizeof(disk) - 1) : slice_of(memory, sizeof(memory) - 1);
     }
     if (config->mqtt.max_keep_alive_s && (c->keep_alive_s == 0 || c->keep_alive_s > config->mqtt.max_keep_alive_s)) {
         p->server_keep_alive_s = (uint16_t)config->mqtt.max_keep_alive_s;
@@ -406,6 +440,9 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
     struct session *session = out.session;
     session->front = conn;
     conn->session = session;
+    if (session->durable) {
+        gate_close(conn, GATE_THIS_TURN);
+    }
     encode_connack(b, conn, c, out.existed, assigned, conn_out(conn)); /* [MQTT-3.2.0-1]: before anything else */
     broker_metric(b, METRIC_PACKETS_SENT, 1);
     log_connected(conn, c, out.existed);

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "broker/flow/access.h"
+#include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 
 /* Which of the scratch frames holds the QoS 0 frame for this kind of connection. */
@@ -207,7 +208,11 @@ int deliver(struct broker *b, struct session *session, struct publication *pub, 
         broker_metric(b, METRIC_DROPPED_QUEUE_FULL, 1);
     }
     if (outcome.error) {
-        broker_metric(b, outcome.error == -ENOBUFS ? METRIC_DROPPED_QUEUE_FULL : METRIC_DROPPED_NO_MEMORY, 1);
+        broker_metric(b,
+                      outcome.error == -ENOBUFS  ? METRIC_DROPPED_QUEUE_FULL
+                      : outcome.error == -ENOSPC ? METRIC_DROPPED_DISK_FULL
+                                                 : METRIC_DROPPED_NO_MEMORY,
+                      1);
         return outcome.error;
     }
     count_queue(b, session->queue, outcome.replaced_oldest ? 0 : 1, bytes_before);
@@ -285,5 +290,8 @@ void deliver_pump(struct conn *conn)
             break;
         }
         send_entry(b, conn, e, number);
+    }
+    if (queue_wants_page(session->queue)) {
+        page_want(b, session);
     }
 }

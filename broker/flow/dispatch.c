@@ -154,7 +154,7 @@ void dispatch_mail(struct shard *shard, const struct mail *mail)
         parcel_back(b, mail);
         break;
     case MAIL_PUBLISH_DONE:
-        receipt_shard_done(b, mail->from, mail->n);
+        receipt_shard_done(b, mail->from, mail->n, mail->a);
         break;
     case MAIL_RECEIPT_HOLD:
         ((struct receipt *)mail->ptr)->waiting++;
@@ -164,7 +164,7 @@ void dispatch_mail(struct shard *shard, const struct mail *mail)
         receipt_hold(mail->ptr);
         break;
     case MAIL_RECEIPT_SETTLE:
-        receipt_settle(b, mail->ptr);
+        receipt_settle(b, mail->ptr, mail->a);
         break;
     case MAIL_RECEIPT_REASON:
         ((struct receipt *)mail->ptr)->reason = (uint8_t)mail->n;

@@ -10,17 +10,23 @@
 /* ---- receipt.c: who still has to take responsibility for a QoS 1 or 2 message ---- */
 
 /* An acknowledgement owed to a publisher. It leaves when nobody is waited for and all earlier ones have left
- * [MQTT-4.6.0-2]. */
+ * [MQTT-4.6.0-2]. Or, without a connection, the wait of a message that a durable session has given back to its share:
+ * only when somebody else has it, it is written down that this one has it no longer. */
 struct receipt {
     struct list in_conn;
     struct list in_broker; /* all of the shard, so that none is lost at the end */
     struct conn *conn;     /* NULL once the publisher is gone */
     uint64_t started_ns;
+    uint64_t lsn; /* other shards have logged it: it leaves when the log is durable so far; 0: they have not */
     uint32_t waiting;
     uint16_t packet_id;
     uint8_t type; /* MQTT_PUBACK or MQTT_PUBREC */
     uint8_t reason;
-    bool held; /* counted in conn.held_count */
+    bool held;     /* counted in conn.held_count */
+    bool logged;   /* this shard has logged it */
+    bool remember; /* PUBREC: the packet identifier is still to be logged, when it is certain that it is taken */
+    uint16_t returned_group;                /* given back to its share: by whom, and the number in its queue */
+    uint64_t returned_uid, returned_number; /* uid 0: it is not that */
 };
 
 /* An acknowledgement that is being decided; the receipt is made only if somebody must be waited for. */
@@ -30,6 +36,8 @@ struct receipt_open {
     uint16_t packet_id;
     uint8_t type;
     uint8_t reason; /* already known, e.g. that a limit was met */
+    bool logged;    /* this shard has logged it */
+    bool remember;  /* see struct receipt */
     bool failed;    /* memory was out: the publisher has to be sent away unacknowledged */
 };
 
@@ -41,12 +49,15 @@ struct receipt *receipt_wait_shard(struct broker *b, struct receipt_open *open, 
 void receipt_unwait_shard(struct broker *b, struct receipt_open *open, unsigned shard);
 /* Everybody who must be waited for is known: acknowledge now or when they have answered. */
 void receipt_close(struct broker *b, struct receipt_open *open, enum mqtt_reason reason);
+/* A durable session gives a message back to its share: who takes it answers to this receipt. NULL when memory is out.
+ */
+struct receipt *receipt_return(struct broker *b, const struct session *session, uint64_t number);
 /* One more has to answer, and it is far behind: its publisher's connection is not read until then. */
 void receipt_hold(struct receipt *receipt);
-/* One has answered. */
-void receipt_settle(struct broker *b, struct receipt *receipt);
-/* A shard has handled `count` mails with receipts. */
-void receipt_shard_done(struct broker *b, unsigned shard, uint32_t count);
+/* One has answered, and what it has done is durable with this lsn; 0: is already, or need not be. */
+void receipt_settle(struct broker *b, struct receipt *receipt, uint64_t lsn);
+/* A shard has handled `count` mails with receipts; lsn as above. */
+void receipt_shard_done(struct broker *b, unsigned shard, uint32_t count, uint64_t lsn);
 /* The publisher is gone: its receipts are answered to nobody. */
 void receipt_orphan(struct conn *conn);
 /* Free the memory that is kept for coming ones. */
@@ -63,6 +74,8 @@ void receipt_answer(struct broker *b, struct receipt_ref ref);
 /* Before it is settled: it is to be acknowledged with this reason. RECEIPT_NO_MEMORY: not at all if the client cannot
  * be told. */
 #define RECEIPT_NO_MEMORY MQTT_IMPLEMENTATION_SPECIFIC_ERROR
+/* The disk is full: MQTT_QUOTA_EXCEEDED to a 5.0 client, and to others as above. Never on the wire. */
+#define RECEIPT_NO_SPACE 0xfeu
 void receipt_reason(struct broker *b, struct receipt_ref ref, enum mqtt_reason reason);
 
 /* ---- hold.c: back pressure from a slow subscriber to the publisher that feeds it ---- */
@@ -206,6 +219,8 @@ int share_subscribe(struct broker *b, struct session_share *share, bool existed,
  * members. */
 void share_unsubscribe(struct broker *b, struct session_share *share, bool ended);
 void share_online(struct broker *b, struct session *session, bool online);
+/* At the start: the share of a recovered session, of `shard`, at its home, with its route. 0 or -ENOMEM. */
+int share_recover(struct broker *const *brokers, unsigned count, unsigned shard, struct session_share *share);
 /* Connection lost: unacknowledged QoS 1 goes to others. */
 void share_hand_on(struct broker *b, struct session *session);
 void share_settled(struct broker *b, struct session *session, uint64_t share);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "broker/flow/login.h"
 #include "proto/base/log.h"
@@ -23,6 +24,7 @@ void goodbye_session(struct broker *b, struct outcome *out)
         broker_metric(b, METRIC_SESSIONS, -1);
         replay_forget(b, ended);
         subscribe_forget(b, ended);
+        checkpoint_forget(b, ended);
         for (uint64_t n = ended->queue ? ended->queue->head : 0; ended->queue && n != ended->queue->tail; n++) {
             broker_metric(b, METRIC_QUEUED, queue_at(ended->queue, n)->state == QUEUE_DONE ? 0 : -1);
         }
@@ -58,7 +60,7 @@ void goodbye_tick(struct timer *timer, uint64_t now_ms)
         while (group_due_ms(&b->groups[g]) <= b->shard->wall_ms && ticks++ < TICKS_A_TURN) {
             struct command command = {.type = COMMAND_TICK, .wall_ms = b->shard->wall_ms};
             struct outcome out;
-            group_apply(&b->groups[g], &command, &out);
+            journal_apply(b, &b->groups[g], &command, &out);
             if (out.ended) {
                 broker_metric(b, METRIC_SESSIONS_EXPIRED, 1);
                 log_event(LOG_INFO, "session_expired", {"client", LOG_SLICE(session_client_id(out.ended))});

@@ -83,8 +83,11 @@ static void deliver_late(struct broker *b, struct session *session, struct recei
 {
     int rc = deliver(b, session, pub, how);
 
-    if (rc == -ENOBUFS || rc == -ENOMEM) {
-        receipt_reason(b, ref, rc == -ENOBUFS ? MQTT_QUOTA_EXCEEDED : RECEIPT_NO_MEMORY);
+    if (rc == -ENOBUFS || rc == -ENOMEM || rc == -ENOSPC) {
+        receipt_reason(b, ref,
+                       rc == -ENOBUFS  ? MQTT_QUOTA_EXCEEDED
+                       : rc == -ENOMEM ? RECEIPT_NO_MEMORY
+                                       : RECEIPT_NO_SPACE);
     }
 }
 

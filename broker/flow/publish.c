@@ -5,6 +5,7 @@
 
 #include "broker/flow/access.h"
 #include "broker/flow/dispatch.h"
+#include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "broker/flow/login.h"
 #include "proto/base/log.h"
@@ -214,9 +215,22 @@ static bool remember_qos2(struct broker *b, struct conn *conn, uint16_t packet_i
     struct command command = {.type = COMMAND_QOS2_IN, .session = conn->session, .packet_id = packet_id};
     struct outcome outcome;
 
-    broker_apply(b, &command, &outcome);
+    group_apply(broker_group(b, conn->session), &command, &outcome);
     open->failed = outcome.error != 0;
+    open->remember = conn->session->durable; /* also a repetition: the first may have been given up before PUBREC */
     return !outcome.existed && !open->failed;
+}
+
+/* QoS 2, and nobody else is asked: the identifier is logged together with what became of the message. */
+static void log_qos2(struct broker *b, struct conn *conn, struct receipt_open *open)
+{
+    struct command command = {
+        .type = COMMAND_QOS2_IN, .wall_ms = b->shard->wall_ms, .session = conn->session, .packet_id = open->packet_id};
+
+    if (open->remember && !open->receipt && open->reason < 0x80 && !open->failed) {
+        open->failed = journal_record(b, &command) != 0;
+        open->remember = false;
+    }
 }
 
 /* QoS 1 and 2: route it and owe the acknowledgement. */
@@ -234,6 +248,7 @@ static void publish_acknowledged(struct broker *b, struct conn *conn, const stru
             broker_metric(b, METRIC_UNROUTED, 1);
             reason = MQTT_NO_MATCHING_SUBSCRIBERS;
         }
+        log_qos2(b, conn, &open);
         publication_end(&pub);
     }
     if (!open.failed) {

@@ -5,6 +5,7 @@
 
 #include "broker/flow/access.h"
 #include "broker/flow/dispatch.h"
+#include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "proto/base/log.h"
 
@@ -18,6 +19,7 @@ struct local_fate {
     bool parked;
     bool full;      /* the one receiver's queue is full: it did not take it */
     bool no_memory; /* somebody did not get it for lack of memory */
+    bool no_space;  /* or of room on the disk */
 };
 
 /* Hand a message to the matching sessions at home here. may_wait: its publisher can wait for its one receiver. */
@@ -60,6 +62,7 @@ static struct local_fate route_local(struct broker *b, struct publication *pub, 
         }
         int rc = deliver(b, session, pub, &how);
         fate.no_memory |= rc == -ENOMEM;
+        fate.no_space |= rc == -ENOSPC;
         if (m->count == 1 && how.qos > 0 && pub->qos > 0) {
             fate.full = rc == -ENOBUFS;
             fate.slow = rc == 0 && hold_wanted(b, session) ? session : NULL;
@@ -76,7 +79,10 @@ static enum mqtt_reason retain_here(struct broker *b, struct publication *pub)
 
     command.retain = publication_message(pub);
     if (command.retain) {
-        group_apply(&b->groups[group_of(pub->topic_hash)], &command, &outcome);
+        journal_apply(b, &b->groups[group_of(pub->topic_hash)], &command, &outcome);
+    }
+    if (outcome.error == -ENOSPC) {
+        return RECEIPT_NO_SPACE;
     }
     if (outcome.error) {
         broker_metric(b, METRIC_DROPPED_RETAIN_QUOTA, 1);
@@ -139,6 +145,7 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
     const struct route_match *routes = match_cache_routes(b->cache, b->node->routes, pub->topic, pub->topic_hash);
     unsigned self = b->shard->index;
     unsigned home = pub->retain ? broker_home(b, pub->topic_hash) : self;
+    uint64_t records = journal_records(b);
 
     deliver_begin(b);
     if (!routes) {
@@ -175,11 +182,17 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
         if (open && fate.no_memory) {
             open->reason = RECEIPT_NO_MEMORY;
         }
+        if (open && fate.no_space) {
+            open->reason = RECEIPT_NO_SPACE;
+        }
         struct receipt *r = sole && open && fate.slow ? receipt_wait(b, open) : NULL;
         if (r) {
             receipt_hold(r);
             hold(b, &fate, pub, (struct receipt_ref){r, self});
         }
+    }
+    if (open && records != journal_records(b)) {
+        open->logged = true;
     }
     return matched;
 }
@@ -216,6 +229,7 @@ void publish_from_shard(struct broker *b, const struct mail *mail)
 {
     struct message *message = mail->ptr;
     struct publication pub;
+    uint64_t records = journal_records(b);
 
     publication_of_message(&pub, message);
     deliver_begin(b);
@@ -231,12 +245,16 @@ void publish_from_shard(struct broker *b, const struct mail *mail)
         if (fate.no_memory) {
             answer_reason(b, mail, RECEIPT_NO_MEMORY);
         }
+        if (fate.no_space) {
+            answer_reason(b, mail, RECEIPT_NO_SPACE);
+        }
         if (fate.slow && may_wait) {
             hold_remote(b, &fate, &pub, mail);
         }
     }
     if (mail->n & PUBLISH_RECEIPT) {
         b->settled[mail->from]++;
+        b->settled_logged |= (uint64_t)(records != journal_records(b)) << mail->from;
     }
     message_unref(message);
 }

@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "broker/conn/gate.h"
 #include "broker/flow/dispatch.h"
+#include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 
 #define FIFO_START 64u
@@ -26,9 +28,26 @@ static void leave_unacknowledged(struct broker *b, struct conn *conn, uint8_t ty
     conn_out(conn)->failed = true;
 }
 
-static void acknowledge(struct broker *b, struct conn *conn, uint8_t type, uint16_t packet_id, uint8_t reason)
+/* It leaves when it is durable, and not before. Returns false when memory is out. */
+static bool make_durable(struct broker *b, struct conn *conn, const struct receipt *r)
 {
-    if (reason == RECEIPT_NO_MEMORY && conn->version != MQTT_V5) {
+    struct command remember = {
+        .type = COMMAND_QOS2_IN, .wall_ms = b->shard->wall_ms, .session = conn->session, .packet_id = r->packet_id};
+
+    if (r->remember && r->reason < 0x80 && journal_record(b, &remember) != 0) {
+        return false;
+    }
+    return (!r->logged || journal_gate(b, conn, GATE_THIS_TURN) == 0) &&
+           (r->lsn == 0 || journal_gate(b, conn, r->lsn) == 0);
+}
+
+static void acknowledge(struct broker *b, struct conn *conn, const struct receipt *r)
+{
+    uint8_t type = r->type, reason = r->reason == RECEIPT_NO_SPACE ? MQTT_QUOTA_EXCEEDED : r->reason;
+    uint16_t packet_id = r->packet_id;
+    bool untold = (r->reason == RECEIPT_NO_MEMORY || r->reason == RECEIPT_NO_SPACE) && conn->version != MQTT_V5;
+
+    if (untold || !make_durable(b, conn, r)) {
         leave_unacknowledged(b, conn, type, packet_id); /* 3.x has no word for it */
         return;
     }
@@ -100,6 +119,19 @@ struct receipt *receipt_wait(struct broker *b, struct receipt_open *open)
     }
     open->receipt->waiting++;
     return open->receipt;
+}
+
+struct receipt *receipt_return(struct broker *b, const struct session *session, uint64_t number)
+{
+    struct receipt *r = receipt_new(b);
+
+    if (r) {
+        *r = (struct receipt){
+            .waiting = 1, .returned_group = session->group, .returned_uid = session->uid, .returned_number = number};
+        list_init(&r->in_conn);
+        list_append(&b->receipts_all, &r->in_broker);
+    }
+    return r;
 }
 
 void receipt_hold(struct receipt *r)
@@ -175,7 +207,7 @@ static void send_settled(struct broker *b, struct conn *conn)
         if (r->waiting > 0) {
             break;
         }
-        acknowledge(b, conn, r->type, r->packet_id, r->reason);
+        acknowledge(b, conn, r);
         metric_observe(b->shard->metrics, METRIC_HISTOGRAM_PUBLISH_ACK, b->shard->now_ns - r->started_ns);
         list_remove(&r->in_conn);
         conn->receipt_count--;
@@ -197,7 +229,12 @@ void receipt_close(struct broker *b, struct receipt_open *open, enum mqtt_reason
 
     if (!open->receipt) {
         if (list_empty(&conn->receipts)) { /* the common case: everything was done at once, nothing is waited for */
-            acknowledge(b, conn, open->type, open->packet_id, (uint8_t)reason);
+            struct receipt now = {.packet_id = open->packet_id,
+                                  .type = open->type,
+                                  .reason = (uint8_t)reason,
+                                  .logged = open->logged,
+                                  .remember = open->remember};
+            acknowledge(b, conn, &now);
             metric_observe(b->shard->metrics, METRIC_HISTOGRAM_PUBLISH_ACK, 0); /* within the turn */
             return;
         }
@@ -210,32 +247,38 @@ void receipt_close(struct broker *b, struct receipt_open *open, enum mqtt_reason
     if (reason != MQTT_SUCCESS) {
         open->receipt->reason = (uint8_t)reason;
     }
+    open->receipt->logged |= open->logged;
+    open->receipt->remember = open->remember;
     if (conn->receipt_count >= conn->in_receive_max) {
         conn_pause(conn, PAUSE_RECEIPTS); /* 3.x clients know no Receive Maximum */
     }
-    receipt_settle(b, open->receipt);
+    receipt_settle(b, open->receipt, 0);
 }
 
-void receipt_settle(struct broker *b, struct receipt *r)
+void receipt_settle(struct broker *b, struct receipt *r, uint64_t lsn)
 {
     assert(r->waiting > 0);
+    r->lsn = lsn > r->lsn ? lsn : r->lsn;
     if (--r->waiting > 0) {
         return;
     }
     if (!r->conn) {
+        if (r->returned_uid != 0) {
+            journal_discard(b, r->returned_group, r->returned_uid, r->returned_number);
+        }
         receipt_free(b, r);
         return;
     }
     send_settled(b, r->conn);
 }
 
-void receipt_shard_done(struct broker *b, unsigned shard, uint32_t count)
+void receipt_shard_done(struct broker *b, unsigned shard, uint32_t count, uint64_t lsn)
 {
     struct receipt_fifo *fifo = &b->receipts[shard];
 
     for (uint32_t i = 0; i < count; i++) {
         assert(fifo->head != fifo->tail);
-        receipt_settle(b, fifo->ring[fifo->head++ & fifo->mask]);
+        receipt_settle(b, fifo->ring[fifo->head++ & fifo->mask], lsn);
     }
 }
 
@@ -259,11 +302,12 @@ void receipt_answer(struct broker *b, struct receipt_ref ref)
         return;
     }
     if (ref.from == b->shard->index) {
-        receipt_settle(b, ref.receipt);
+        ref.receipt->logged |= b->journal.writer.bytes.len > 0; /* perhaps in answering */
+        receipt_settle(b, ref.receipt, 0);
         return;
     }
     struct mail mail = {.kind = MAIL_RECEIPT_SETTLE, .ptr = ref.receipt};
-    broker_answer(b, ref.from, &mail);
+    journal_answer(b, ref.from, &mail);
 }
 
 void receipt_reason(struct broker *b, struct receipt_ref ref, enum mqtt_reason reason)

@@ -153,12 +153,17 @@ static void return_entry(struct broker *b, struct session *session, uint64_t num
     struct outcome outcome;
     uint64_t bytes_before = session->queue->bytes;
 
-    broker_apply(b, &command, &outcome);
+    struct receipt *wait = session->durable ? receipt_return(b, session, number) : NULL;
+    if (wait) { /* logged when somebody else has it */
+        group_apply(broker_group(b, session), &command, &outcome);
+    } else {
+        broker_apply(b, &command, &outcome);
+    }
     broker_metric(b, METRIC_QUEUED, -1);
     broker_metric(b, METRIC_QUEUED_BYTES, (int64_t)(session->queue->bytes - bytes_before));
     share_settled(b, session, share);
     share_flush(b);
-    struct mail mail = {.kind = MAIL_SHARE_PUBLISH, .ptr = message, .b = session->uid};
+    struct mail mail = {.kind = MAIL_SHARE_PUBLISH, .ptr = message, .ptr2 = wait, .b = session->uid};
     tell_home(b, &mail, share);
 }
 
@@ -173,8 +178,8 @@ static void return_entries(struct broker *b, struct session *session, uint64_t s
     }
     uint64_t end = q->tail; /* what comes back to this very session is put behind */
     for (uint64_t n = q->head; n != end; n++) {
-        if (n < q->head) {
-            continue;
+        if (n < q->head || queue_is_cold(q, n)) {
+            continue; /* cold: it came while nobody in the share was there */
         }
         struct queue_entry *e = queue_at(q, n);
         if (!e->extra || e->extra->share == 0 || (share && e->extra->share != share)) {
@@ -306,6 +311,8 @@ static void deliver_member(struct broker *b, uint64_t session_uid, struct public
     buf_deinit(&ids);
     if (rc == -ENOMEM) {
         refuse(b, h, RECEIPT_NO_MEMORY);
+    } else if (rc == -ENOSPC) {
+        refuse(b, h, RECEIPT_NO_SPACE);
     } else if (rc == -ENOBUFS && h->sole) {
         refuse(b, h, MQTT_QUOTA_EXCEEDED);
     }
@@ -454,6 +461,30 @@ static void request_done(struct broker *b, struct share_request *r)
     }
     subscribe_settled(b, r->job, r->index, r->error);
     free(r);
+}
+
+int share_recover(struct broker *const *brokers, unsigned count, unsigned shard, struct session_share *share)
+{
+    struct broker *b = brokers[shard];
+    struct share_group *group;
+    struct session *session = share->session;
+    bool created = false, existed;
+
+    share->share = share_id(b, session_share_name(share), session_share_filter(share));
+    share->home = group_of(share->share) % count;
+    struct broker *home = brokers[share->home];
+    uint64_t id = share->share;
+    struct share_member member = {.session = session->uid, .shard = shard, .options = share->options};
+    int rc = map_add(&b->share_subscriptions, member_hash(share->share, session->uid), share);
+    rc = rc ? rc
+            : share_table_open(home->shares, session_share_name(share), session_share_filter(share), &id, &group,
+                               &created);
+    rc = rc ? rc : share_group_join(group, &member, &existed);
+    if (rc == 0 && created) {
+        struct route_share route = {.id = share->share, .home = share->home};
+        rc = route_table_add_share(b->node->routes, session_share_filter(share), &route);
+    }
+    return rc;
 }
 
 static void leave(struct broker *b, uint64_t id, uint64_t session)

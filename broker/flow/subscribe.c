@@ -51,6 +51,7 @@ static uint8_t code_of_error(int error)
 {
     switch (error) {
     case -EDQUOT:
+    case -ENOSPC:
         return MQTT_QUOTA_EXCEEDED;
     case -ENOMEM:
         return MQTT_IMPLEMENTATION_SPECIFIC_ERROR;

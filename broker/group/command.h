@@ -1,9 +1,12 @@
 /* command.h -- everything that changes a session or a retained message, as data.
  *
- * Why: one list of changes, applied in one place. A session that ends with its connection is changed at once; a durable
- * one will be changed when the same command has been committed to its group's log. Hence the rules: a command carries
- * its time (wall_ms), and applying it uses no clock, no chance and no order of a hash table. A command names its
- * session by pointer; its written form will name it by client id. Slices and pointers are borrowed. */
+ * Why: one list of changes, applied in one place. Every session is changed at once; what changes a durable one is also
+ * written to the log (record.h), and nothing that tells of it leaves the node before the log is on the disk. Read from
+ * the log the same commands make the same sessions again. Hence the rules: a command carries its time (wall_ms), and
+ * applying it uses no clock, no chance and no order of a hash table. What a limit decided, or a number that was given
+ * out, is in the record (struct decided) and not decided again: a limit that was lowered meanwhile takes away nothing
+ * that was acknowledged. A command names its session by pointer, its written form by uid. Slices and pointers are
+ * borrowed. */
 #ifndef TERN_BROKER_GROUP_COMMAND_H
 #define TERN_BROKER_GROUP_COMMAND_H
 
@@ -35,14 +38,25 @@ struct command_claim {
     bool clean_start;
     uint32_t expiry_s;
     uint16_t receive_max;
+    bool durable;                /* it is to survive the node's end; once durable it stays so until it ends */
     struct will *will;           /* taken over when the command succeeds; NULL: none */
     struct principal *principal; /* whose session it is from now on; the session takes its own reference */
+};
+
+/* What was decided when the command was applied first; read from the log. */
+struct decided {
+    uint64_t uid;     /* CLAIM: the session's. TICK: whose turn it was */
+    uint64_t number;  /* PUBLISH, ACK, REJECTED, RECEIVED, COMPLETE: in the session's queue */
+    uint64_t dropped; /* PUBLISH: the oldest that made room; UINT64_MAX: none */
+    uint64_t sent;    /* DETACH: what has a lower number may have been sent */
+    bool ended;       /* TICK: the session has expired; else its will delay was over. CLAIM: an earlier one has ended */
 };
 
 struct command {
     enum command_type type;
     uint64_t wall_ms;
-    struct session *session; /* all but CLAIM, TICK, RETAIN */
+    const struct decided *decided; /* NULL: now */
+    struct session *session;       /* all but CLAIM, TICK, RETAIN */
     union {
         struct command_claim claim;
         struct {
@@ -71,14 +85,17 @@ struct command {
  *
  * error is 0 or, with nothing changed, a negative errno: -ENOMEM; -EDQUOT, a limit of sessions, subscriptions or
  * retained messages; -ENOENT, no such packet identifier; -ENOBUFS, the queue is full; -EPROTO, an acknowledgement of
- * the wrong kind. */
+ * the wrong kind; -ENOSPC, the disk is full (flow/journal); -EBADMSG, a decided command that does not fit to what is
+ * there: the log or the state is damaged. */
 struct outcome {
     int error;
     bool existed;         /* CLAIM: session present. SUBSCRIBE, SHARE_JOIN: replaced. QOS2_IN: a repetition */
     bool announce;        /* SUBSCRIBE: first of its filter on this shard */
     bool replaced_oldest; /* PUBLISH: made room by dropping the oldest waiting message */
-    /* CLAIM: the session. */
+    /* CLAIM, TICK: the session. After TICK it may be `ended`. */
     struct session *session;
+    /* For the record: see struct decided. */
+    uint64_t number, dropped;
     /* SUBSCRIBE. UNSUBSCRIBE: unlinked, to be freed by topic_tree_unsubscribe; NULL: there was none. */
     struct subscription *subscription;
     /* SHARE_JOIN. */

@@ -9,6 +9,8 @@
 void group_init(struct group *g, uint16_t id, struct group_context *context)
 {
     *g = (struct group){.id = id, .context = context};
+    list_init(&g->changed);
+    list_init(&g->gone);
 }
 
 void group_deinit(struct group *g)
@@ -51,21 +53,24 @@ static int quota_take(struct session_quota *quota)
     return 0;
 }
 
-/* A new session. In place of one that is about to end it is allowed whatever the quota says. */
-static int session_make(struct group *g, const struct command_claim *claim, bool in_place, struct session **ret_session)
+/* A new session. In place of one that is about to end, or read from the log, it is allowed whatever the quota says. */
+static int session_make(struct group *g, const struct command *c, bool in_place, struct session **ret_session)
 {
-    if (in_place) {
+    const struct command_claim *claim = &c->claim;
+    uint64_t uid = c->decided ? c->decided->uid : g->context->next_uid + 1;
+
+    if (in_place || c->decided) {
         atomic_fetch_add(&g->context->session_quota->count, 1);
     } else if (quota_take(g->context->session_quota) != 0) {
         return -EDQUOT;
     }
-    struct session *s = session_new(claim->client_id, claim->hash, g->context->next_uid + 1);
+    struct session *s = session_new(claim->client_id, claim->hash, uid);
     if (!s || group_due_reserve(g, g->sessions.count + 1) || map_add(&g->sessions, s->hash, s)) {
         session_free(s);
         atomic_fetch_sub(&g->context->session_quota->count, 1);
         return -ENOMEM;
     }
-    g->context->next_uid++;
+    g->context->next_uid += !c->decided;
     s->group = g->id;
     *ret_session = s;
     return 0;
@@ -77,8 +82,12 @@ static void apply_claim(struct group *g, const struct command *c, struct outcome
     struct session *earlier = group_find(g, claim->client_id, claim->hash), *s = earlier;
 
     assert(!s || !s->front); /* the earlier connection was detached first [MQTT-3.1.4-3] */
+    if (c->decided && s && !claim->clean_start && s->uid != c->decided->uid) {
+        out->error = -EBADMSG;
+        return;
+    }
     if (!s || claim->clean_start) {
-        out->error = session_make(g, claim, earlier != NULL, &s);
+        out->error = session_make(g, c, earlier != NULL, &s);
         if (out->error) {
             return;
         }
@@ -90,10 +99,15 @@ static void apply_claim(struct group *g, const struct command *c, struct outcome
     group_due_clear(g, s);
     will_free(s->will); /* connected again before the delay was over [MQTT-3.1.3-9] */
     s->will = claim->will;
+    if (s->will) {
+        s->will->message->publisher = s->uid; /* nobody else has it yet */
+    }
     principal_ref(claim->principal);
     principal_unref(s->principal);
     s->principal = claim->principal;
     s->open_version = s->seen_version = 0;
+    s->durable |= claim->durable;
+    s->attached_before = c->decided != NULL;
     s->expiry_s = claim->expiry_s;
     s->receive_max = claim->receive_max;
     out->session = s;
@@ -112,11 +126,24 @@ static void arm_due(struct group *g, struct session *s, uint64_t detached_ms)
     }
 }
 
+/* What was sent may have to be sent again. */
+static void let_go_of_queue(struct queue *q, const struct command *c, struct outcome *out)
+{
+    uint64_t sent = c->decided ? c->decided->sent : q->sent;
+
+    if (c->decided && q->resend_below < sent) {
+        q->resend_below = sent;
+    }
+    out->number = q->resend_below > sent ? q->resend_below : sent;
+    queue_rewind(q);
+}
+
 static void apply_detach(struct group *g, const struct command *c, struct outcome *out)
 {
     struct session *s = c->session;
 
     s->front = NULL;
+    s->attached_before = false;
     if (c->detach.set_expiry) {
         s->expiry_s = c->detach.expiry_s;
     }
@@ -125,7 +152,7 @@ static void apply_detach(struct group *g, const struct command *c, struct outcom
         s->will = NULL;
     }
     if (s->queue) {
-        queue_rewind(s->queue);
+        let_go_of_queue(s->queue, c, out);
     }
     if (s->expiry_s == 0) { /* [MQTT-4.1.0-2] */
         session_end(g, s, out);
@@ -141,16 +168,21 @@ static void apply_detach(struct group *g, const struct command *c, struct outcom
 
 static void apply_tick(struct group *g, const struct command *c, struct outcome *out)
 {
-    if (group_due_ms(g) > c->wall_ms) {
+    if (!c->decided && group_due_ms(g) > c->wall_ms) {
         return;
     }
-    struct session *s = g->due[0];
+    struct session *s = c->decided ? c->session : g->due[0];
     assert(!s->front);
-    if (s->expires_at_ms <= c->wall_ms) {
+    out->session = s;
+    if (c->decided ? c->decided->ended : s->expires_at_ms <= c->wall_ms) {
         session_end(g, s, out);
         return;
     }
-    assert(s->will); /* due before its expiry: the will delay is over */
+    if (!s->will) { /* due before its expiry: the will delay is over */
+        assert(c->decided);
+        out->error = -EBADMSG;
+        return;
+    }
     out->will = s->will;
     s->will = NULL;
     group_due_clear(g, s);
@@ -161,7 +193,7 @@ static void apply_subscribe(struct group *g, const struct command *c, struct out
 {
     struct session *s = c->session;
 
-    if (s->subscription_count >= g->context->subscriptions_max &&
+    if (!c->decided && s->subscription_count >= g->context->subscriptions_max &&
         !topic_tree_find(g->context->tree, s, c->subscribe.filter)) {
         out->error = -EDQUOT;
         return;
@@ -201,7 +233,7 @@ static void apply_share_join(struct group *g, const struct command *c, struct ou
 
     out->existed = share != NULL;
     if (!share) {
-        if (c->session->subscription_count >= g->context->subscriptions_max) {
+        if (!c->decided && c->session->subscription_count >= g->context->subscriptions_max) {
             out->error = -EDQUOT;
             return;
         }
@@ -226,8 +258,40 @@ static void apply_share_join(struct group *g, const struct command *c, struct ou
  * limit was lowered, it is enough that it does not grow. */
 static bool makes_room(const struct group_context *x, const struct queue *q, uint64_t number, uint64_t bytes)
 {
-    uint64_t after = bytes - message_size(queue_at(q, number)->message);
+    uint64_t after = bytes - queue_entry_bytes(q, number);
     return after <= x->waiting_bytes_max || after <= q->bytes;
+}
+
+/* The share that one message of the queue came from has one less outstanding, for it leaves the queue. */
+static void leave_queue(struct queue *q, uint64_t number, struct outcome *out)
+{
+    const struct queue_extra *extra = queue_is_cold(q, number) ? NULL : queue_at(q, number)->extra;
+
+    out->share_settled = extra ? extra->share : 0;
+    queue_finish(q, number);
+}
+
+/* Whether this number is one that was put in and has not been finished. */
+static bool in_queue(const struct queue *q, uint64_t number)
+{
+    return q && number >= q->head && number < q->tail &&
+           (queue_is_cold(q, number) || queue_at(q, number)->state != QUEUE_DONE);
+}
+
+static void apply_publish_decided(const struct command *c, struct outcome *out)
+{
+    struct queue *q = c->session->queue;
+    uint64_t dropped = c->decided->dropped;
+
+    if (dropped != UINT64_MAX && !in_queue(q, dropped)) {
+        out->error = -EBADMSG;
+        return;
+    }
+    out->error = queue_push_at(q, &c->publish, c->decided->number);
+    if (dropped != UINT64_MAX && !out->error) {
+        leave_queue(q, dropped, out);
+        out->replaced_oldest = true;
+    }
 }
 
 static void apply_publish(struct group *g, const struct command *c, struct outcome *out)
@@ -243,6 +307,10 @@ static void apply_publish(struct group *g, const struct command *c, struct outco
         }
     }
     struct queue *q = s->queue;
+    if (c->decided) {
+        apply_publish_decided(c, out);
+        return;
+    }
     uint64_t bytes = q->bytes + message_size(c->publish.message), oldest;
     bool full = q->waiting >= x->waiting_max || bytes > x->waiting_bytes_max;
     if (full && (!x->drop_oldest || !queue_oldest_waiting(q, &oldest) || !makes_room(x, q, oldest, bytes))) {
@@ -250,12 +318,23 @@ static void apply_publish(struct group *g, const struct command *c, struct outco
         return;
     }
     out->error = queue_push(q, &c->publish);
+    out->number = q->tail - 1;
+    out->dropped = UINT64_MAX;
     if (full && !out->error) {
-        const struct queue_extra *extra = queue_at(q, oldest)->extra;
-        out->share_settled = extra ? extra->share : 0;
+        out->dropped = oldest;
         out->replaced_oldest = true;
-        queue_finish(q, oldest);
+        leave_queue(q, oldest, out);
     }
+}
+
+/* The entry that is acknowledged, and its number. */
+static struct queue_entry *acknowledged(struct queue *q, const struct command *c, uint64_t *ret_number)
+{
+    if (!c->decided) {
+        return q ? queue_find(q, c->packet_id, ret_number) : NULL;
+    }
+    *ret_number = c->decided->number;
+    return in_queue(q, *ret_number) && queue_was_sent(q, *ret_number) ? queue_at(q, *ret_number) : NULL;
 }
 
 /* PUBACK ends QoS 1, a PUBREC with a failure ends QoS 2 before its time [MQTT-4.4.0-2], PUBCOMP ends it in time. */
@@ -263,12 +342,13 @@ static void apply_ack(const struct command *c, struct outcome *out)
 {
     struct queue *q = c->session->queue;
     uint64_t number;
-    struct queue_entry *e = q ? queue_find(q, c->packet_id, &number) : NULL;
+    struct queue_entry *e = acknowledged(q, c, &number);
 
     if (!e) {
         out->error = -ENOENT;
         return;
     }
+    out->number = number;
     if (c->type == COMMAND_RECEIVED) {
         if (e->qos != 2) {
             out->error = -EPROTO;
@@ -282,16 +362,16 @@ static void apply_ack(const struct command *c, struct outcome *out)
         out->error = -EPROTO;
         return;
     }
-    out->share_settled = e->extra ? e->extra->share : 0;
-    queue_finish(q, number);
+    leave_queue(q, number, out);
 }
 
 static void apply_discard(const struct command *c, struct outcome *out)
 {
-    const struct queue_extra *extra = queue_at(c->session->queue, c->number)->extra;
-
-    out->share_settled = extra ? extra->share : 0;
-    queue_finish(c->session->queue, c->number);
+    if (c->decided && !in_queue(c->session->queue, c->number)) {
+        out->error = -EBADMSG;
+        return;
+    }
+    leave_queue(c->session->queue, c->number, out);
 }
 
 static void apply_qos2(const struct command *c, struct outcome *out)
@@ -315,6 +395,13 @@ static void apply_retain(struct group *g, const struct command *c, struct outcom
         return;
     }
     out->error = retained_set(g->context->retained, c->retain);
+}
+
+void group_digest(struct group *g, struct slice entry)
+{
+    static const struct hash_key chain = {0x7465726e, 0x67726f7570}; /* the same on every node */
+
+    g->digest = hash_mix(g->digest ^ hash_keyed(&chain, entry)) + 1;
 }
 
 void group_apply(struct group *g, const struct command *c, struct outcome *out)

@@ -22,7 +22,7 @@ struct group_context {
     struct topic_tree *tree;
     struct retained *retained;
     struct session_quota *session_quota; /* the node's */
-    uint64_t next_uid;                   /* of this shard: its index in the high 16 bits */
+    uint64_t next_uid;                   /* start of the node (24 bits), shard (6), number (34): never given twice */
     uint32_t subscriptions_max;          /* per session */
     uint32_t waiting_max;                /* messages waiting per session */
     uint64_t waiting_bytes_max;          /* and their bytes, in flight ones included */
@@ -35,6 +35,25 @@ struct group {
     struct map sessions;              /* by client id */
     struct session **due;             /* owned: heap of sessions with a due time, the earliest first */
     uint32_t due_count, due_capacity; /* room for every session, so that arming cannot fail */
+    uint64_t digest;                  /* over all its records: two groups with the same are the same */
+    struct list changed;              /* durable sessions, by in_changed: for the next checkpoint */
+    struct list gone;                 /* struct group_gone: rows to be deleted by it */
+    struct map changed_topics;        /* struct group_topic by hash: retained messages set or cleared since the last */
+    uint64_t changed_bytes;           /* of log written since the last */
+};
+
+/* A session that had a row and has ended. */
+struct group_gone {
+    struct list in_group;
+    uint64_t uid;
+};
+
+/* A topic whose retained message is not in the state as it is. */
+struct group_topic {
+    struct group_topic *next; /* for the checkpoint's own use */
+    uint64_t hash;
+    uint16_t len;
+    uint8_t topic[];
 };
 
 void group_init(struct group *group, uint16_t id, struct group_context *context);
@@ -51,6 +70,9 @@ struct session *group_find(const struct group *group, struct slice client_id, ui
 
 /* Apply one command; *ret_outcome is set in every field. */
 void group_apply(struct group *group, const struct command *command, struct outcome *ret_outcome);
+
+/* An entry of a record (record.h) has been written for this group, or applied to it: into its digest. */
+void group_digest(struct group *group, struct slice entry);
 
 /* When the next TICK is due (wall clock), UINT64_MAX: never. One TICK handles one session. */
 uint64_t group_due_ms(const struct group *group);

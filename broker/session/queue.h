@@ -10,7 +10,16 @@
  *
  * Numbers repeat their identifier after 65,535: one whose identifier is open when it is given out is passed over
  * [MQTT-2.2.1-4]. A client that leaves a message open for ever while four times as many go by, or 65,535 behind it
- * waiting, gets no more until it answers. Touched by: the session that owns it. No IO, no clock but the caller's. */
+ * waiting, gets no more until it answers. Touched by: the session that owns it. No IO, no clock but the caller's.
+ *
+ * A durable session's queue is also in the store, one row an entry, as of the last checkpoint. Entries that wait there
+ * and whose session is away need not be in memory: they are cold, a gap in the ring, [cold, cold_end), always WAITING.
+ *
+ *      head         sent        cold ....... cold_end        tail
+ *       | in flight  | waiting   |  rows only  | came since   |     in memory: head..cold and cold_end..tail
+ *
+ * When the gap is next to be sent a page of it is read (flow/page) and put in at `cold`. To find an entry costs the
+ * same with a gap or without. */
 #ifndef TERN_BROKER_SESSION_QUEUE_H
 #define TERN_BROKER_SESSION_QUEUE_H
 
@@ -40,6 +49,7 @@ struct queue_entry {
     uint8_t qos;   /* of this delivery: 1 or 2 */
     bool retain;
     bool sent_before; /* a further sending is a re-delivery: DUP [MQTT-3.3.1-1] */
+    bool changed;     /* its row in the store, if it has one, is not as it is here */
 };
 
 struct queue {
@@ -48,7 +58,11 @@ struct queue {
     uint32_t inflight; /* entries SENT or RELEASED */
     uint32_t waiting;  /* entries from `sent` to `tail` that are WAITING */
     uint64_t head, sent, tail;
-    uint64_t bytes; /* message_size of all entries that hold a message */
+    uint64_t bytes;                    /* message_size of all entries that hold a message, cold ones included */
+    uint64_t cold, cold_end;           /* equal: nothing is cold */
+    uint64_t cold_bytes;               /* those of `bytes` that are cold */
+    uint64_t stored_head, stored_tail; /* entries that may have a row in the store; equal: none */
+    uint64_t resend_below;             /* those with a lower number may have been sent before the node was started */
 };
 
 /* What is to be put in: everything is borrowed, the queue takes its own reference and copies. */
@@ -63,10 +77,20 @@ struct queue_item {
 struct queue *queue_new(void);        /* NULL when memory is out */
 void queue_free(struct queue *queue); /* drops all references; NULL is allowed */
 
+/* An entry that is not cold. Each stands in the ring by its number; those in front of the gap follow upon each other up
+ * to its end, so that what comes in behind never moves. */
 static inline struct queue_entry *queue_at(const struct queue *q, uint64_t number)
 {
-    return &q->ring[number & q->mask];
+    return &q->ring[(number < q->cold ? number + (q->cold_end - q->cold) : number) & q->mask];
 }
+
+static inline bool queue_is_cold(const struct queue *q, uint64_t number)
+{
+    return number >= q->cold && number < q->cold_end;
+}
+
+/* message_size of a waiting entry; of a cold one what they have on average. */
+uint64_t queue_entry_bytes(const struct queue *q, uint64_t number);
 
 static inline uint16_t queue_packet_id(uint64_t number)
 {
@@ -77,6 +101,9 @@ static inline bool queue_empty(const struct queue *q)
 {
     return q->head == q->tail;
 }
+
+/* Entries that are not DONE. */
+size_t queue_count(const struct queue *q);
 
 /* Put an item at the end, WAITING. Returns 0 or -ENOMEM with nothing changed. */
 int queue_push(struct queue *q, const struct queue_item *item);
@@ -104,5 +131,39 @@ bool queue_oldest_waiting(const struct queue *q, uint64_t *ret_number);
 
 /* A connection has ended: what was in flight is to be sent again, with the same identifiers [MQTT-4.4.0-1]. */
 void queue_rewind(struct queue *q);
+
+/* ---- from the log ---- */
+
+/* Put an item at this number, which is not below tail; numbers passed over are DONE. 0, -ENOMEM, or -EBADMSG. */
+int queue_push_at(struct queue *q, const struct queue_item *item, uint64_t number);
+/* The client has answered to this number: all up to it have been sent. It is not cold. False: there is no such entry.
+ */
+bool queue_was_sent(struct queue *q, uint64_t number);
+
+/* ---- in the store ---- */
+
+/* Rows of the numbers from stored_head to head are to be deleted. Of the others: the next at or behind *io_number whose
+ * row must be written (*ret_entry, not DONE) or deleted (NULL), and false when there is none; go on with
+ * *io_number + 1. In between the queue is not changed. */
+bool queue_next_changed(const struct queue *q, uint64_t *io_number, const struct queue_entry **ret_entry);
+/* All of these have been handed to the store. Should that fail: queue_not_stored, and all rows are written again. */
+void queue_stored(struct queue *q);
+void queue_not_stored(struct queue *q);
+/* Rows below `then` (a value of tail) are in the store for good: let go of the memory of those that wait there
+ * unchanged. Only while nobody is connected and the queue is rewound. Returns the bytes of messages given up. */
+uint64_t queue_evict(struct queue *q, uint64_t then);
+/* All entries in [head, tail) are in rows: the queue as a row of the state says. 0 or -ENOMEM. */
+int queue_restore(struct queue *q, uint64_t head, uint64_t tail, uint32_t waiting, uint64_t bytes,
+                  uint64_t resend_below);
+/* Whether the next to be sent is cold: a page of rows from q->cold on is wanted. queue_next gives NULL then. */
+bool queue_wants_page(const struct queue *q);
+/* Put a page in at q->cold: entries with rising numbers below cold_end (each from a row, taken over, WAITING or in
+ * whatever state it was stored), then `upto` is where the page ends; numbers without an entry are DONE. upto ==
+ * cold_end ends the gap. 0 or -ENOMEM with nothing changed and nothing taken over. */
+struct queue_page_entry {
+    uint64_t number;
+    struct queue_entry entry;
+};
+int queue_load(struct queue *q, struct queue_page_entry *entries, uint32_t count, uint64_t upto);
 
 #endif

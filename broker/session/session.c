@@ -16,6 +16,7 @@ struct session *session_new(struct slice client_id, uint64_t hash, uint64_t uid)
     s->due_index = SESSION_NOT_DUE;
     list_init(&s->subscriptions);
     list_init(&s->shares);
+    list_init(&s->in_changed);
     s->client_id_len = (uint16_t)client_id.len;
     memcpy(s->client_id_bytes, client_id.ptr, client_id.len);
     return s;
@@ -31,6 +32,9 @@ void session_free(struct session *s)
     assert(s->due_index == SESSION_NOT_DUE);
     assert(list_empty(&s->subscriptions));
     assert(list_empty(&s->shares));
+    assert(list_empty(&s->in_changed));
+    assert(s->page == NULL);
+    free(s->stored);
     queue_free(s->queue);
     packet_ids_deinit(&s->qos2);
     will_free(s->will);

@@ -39,10 +39,13 @@ static inline struct slice session_share_filter(const struct session_share *s)
 struct session {
     void *front;                 /* the connection attached now (struct conn), or NULL; borrowed, opaque here */
     void *replays;               /* retained messages still to be handed over (flow/retain), or NULL; opaque here */
-    uint64_t uid;                /* unique in the node's life, never 0 */
+    uint64_t uid;                /* unique in the life of the node's store, never 0 */
     uint64_t hash;               /* keyed hash of the client id */
     struct list subscriptions;   /* struct subscription.in_owner */
     struct list shares;          /* struct session_share.in_session */
+    struct group_gone *stored;   /* it may have rows in the state: the note that they are to be deleted; owned */
+    struct page *page;           /* a page of its queue is being read (flow/page), or NULL; borrowed, opaque here */
+    struct list in_changed;      /* durable: those of its group that are not in the state as they are */
     struct queue *queue;         /* to the client; NULL until first used */
     struct packet_ids qos2;      /* from the client, not yet released */
     struct will *will;           /* owned; NULL: none */
@@ -60,8 +63,10 @@ struct session {
     uint16_t group;
     uint16_t receive_max; /* the client's Receive Maximum, cut by our own limit */
     uint16_t client_id_len;
-    bool ruled;   /* under seen_version some rule may concern it */
-    bool partial; /* and some may forbid part of what it has subscribed to */
+    bool ruled;           /* under seen_version some rule may concern it */
+    bool partial;         /* and some may forbid part of what it has subscribed to */
+    bool durable;         /* what changes it is logged */
+    bool attached_before; /* recovered: it had a connection when the node ended (flow/recover) */
     bool stalled; /* it kept a publisher waiting to no avail: no more until it acknowledges something (flow/hold) */
     uint8_t client_id_bytes[];
 };

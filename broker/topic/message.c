@@ -79,7 +79,8 @@ void message_pool_trim(unsigned keep)
 
 struct message *message_new(const struct message_source *source)
 {
-    size_t properties_len = mqtt_properties_forward_size(source->properties_raw);
+    size_t forward_len = mqtt_properties_forward_size(source->properties_raw);
+    size_t properties_len = forward_len + source->properties.len;
     assert(source->topic.len <= UINT16_MAX);
     assert(source->payload.len <= UINT32_MAX && properties_len <= UINT32_MAX);
 
@@ -102,6 +103,7 @@ struct message *message_new(const struct message_source *source)
     /* The buf is a window on memory that is large enough already: it never grows. */
     struct buf properties = {.ptr = m->bytes + source->topic.len, .cap = (uint32_t)properties_len};
     mqtt_properties_forward(&properties, source->properties_raw);
+    buf_put(&properties, source->properties);
     assert(!properties.failed);
     assert(properties.len == properties_len);
     if (source->topic.len > 0) {

@@ -28,6 +28,7 @@ struct message {
 struct message_source {
     struct slice topic, payload;
     struct slice properties_raw; /* as received; only what is handed on is kept */
+    struct slice properties;     /* or as message_properties gave them: taken as they are */
     uint64_t topic_hash, publisher, expires_at_ms;
     uint8_t qos;
     bool retain;

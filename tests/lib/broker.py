@@ -201,6 +201,17 @@ class Broker:
             self.process.kill()
             self.process.wait()
             self.process = None
+            self.wait_until_refused()
+
+    def wait_until_refused(self):
+        """The kernel closes what io_uring has held a little later than the process has ended."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection((self.host if self.host != "0.0.0.0" else "127.0.0.1", self.port), 1).close()
+            except OSError:
+                return
+            time.sleep(0.005)
 
     def restart(self, kill=False, settings=None):
         """End it (by SIGTERM, or SIGKILL) and start it again on the same data and port."""

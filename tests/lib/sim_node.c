@@ -6,6 +6,7 @@
 
 #include "broker/conn/ledger.h"
 #include "broker/flow/dispatch.h"
+#include "broker/flow/durable.h"
 #include "broker/topic/route_table.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -13,18 +14,22 @@
 #define SETTLE_ROUNDS 50000u /* more than there are bytes to receive one by one: who comes here turns in a circle */
 #define QUIET_ROUNDS 6u      /* a mail there, its answer, and a spare round for each */
 #define EXPIRY_STEP_MS 50000u
+#define STOP_MS 2000u /* as node.c */
+#define BOOT_NS UINT64_C(1000000000000)
 
 static uint64_t now_ns;
+static uint64_t booted_ns; /* on the clock of now_ns */
+static int64_t wall_offset_ms;
 static uint64_t random_state;
 
 static uint64_t sim_mono_ns(void)
 {
-    return now_ns;
+    return now_ns - booted_ns + BOOT_NS;
 }
 
 static uint64_t sim_wall_ms(void)
 {
-    return UINT64_C(1800000000000) + now_ns / 1000000;
+    return UINT64_C(1800000000000) + (uint64_t)wall_offset_ms + now_ns / 1000000;
 }
 
 /* Chance without chance: the same node each time. */
@@ -39,6 +44,34 @@ static void sim_random(void *out, size_t len)
 }
 
 static const struct clock_source sim_clock = {sim_mono_ns, sim_wall_ms, sim_random};
+
+void sim_begin(uint64_t seed)
+{
+    now_ns = BOOT_NS;
+    booted_ns = BOOT_NS;
+    wall_offset_ms = 0;
+    random_state = seed;
+}
+
+void sim_reboot(void)
+{
+    booted_ns = now_ns;
+}
+
+void sim_wall_step(int64_t ms)
+{
+    wall_offset_ms += ms;
+}
+
+uint64_t sim_now_ms(void)
+{
+    return (now_ns - BOOT_NS) / 1000000;
+}
+
+uint64_t sim_wall_now_ms(void)
+{
+    return sim_wall_ms();
+}
 
 void sim_node_advance(uint64_t ms)
 {
@@ -84,6 +117,9 @@ static void make_tables(struct sim_node *n)
     int rc;
 
     clock_random(&t->key, sizeof(t->key));
+    if (t->store) {
+        t->key = t->store->identity.hash_key; /* groups are the same at every start */
+    }
     t->shard_count = n->shard_count;
     t->started_ms = clock_mono_ns() / 1000000;
     atomic_init(&t->config, n->config);
@@ -109,28 +145,30 @@ static void make_tables(struct sim_node *n)
     }
 }
 
-void sim_node_open(struct sim_node *n, unsigned shard_count, const char *const *settings)
+/* One of the store's threads would wake a shard: here all are turned anyway. */
+static void wake_nobody(void *arg, unsigned owner)
 {
-    assert(shard_count > 0 && shard_count <= SIM_SHARDS_MAX);
-    now_ns = UINT64_C(1000000000000);
-    random_state = 1;
-    clock_set(&sim_clock);
-    memset(n, 0, sizeof(*n));
-    sim_net_init(&n->net);
-    sim_net_use(&n->net);
-    n->shard_count = shard_count;
-    n->config = make_config(settings);
-    make_tables(n);
-    conn_set_handler(&dispatch_conn_handler);
-    log_setup(STDERR_FILENO, LOG_ERROR, LOG_TEXT);
-    for (unsigned i = 0; i < shard_count; i++) {
-        int rc = broker_init(&n->brokers[i], &n->tables, i, shard_count);
-        assert(rc == 0);
+    (void)arg;
+    (void)owner;
+}
+
+static int recover_node(struct sim_node *n)
+{
+    struct broker *brokers[SIM_SHARDS_MAX];
+
+    for (unsigned i = 0; i < n->shard_count; i++) {
+        brokers[i] = &n->brokers[i];
     }
-    for (unsigned i = 0; i < shard_count; i++) {
+    int rc = recover(&n->tables, brokers, n->shard_count);
+    return rc ? rc : store_start(n->tables.store, n->shard_count, wake_nobody, NULL);
+}
+
+static void start_shards(struct sim_node *n)
+{
+    for (unsigned i = 0; i < n->shard_count; i++) {
         struct shard_options options = {
             .index = i,
-            .count = shard_count,
+            .count = n->shard_count,
             .io = {.door = sim_door_open},
             .office = n->office,
             .peers = n->shards,
@@ -142,10 +180,44 @@ void sim_node_open(struct sim_node *n, unsigned shard_count, const char *const *
     }
 }
 
+int sim_node_start(struct sim_node *n, unsigned shard_count, const char *const *settings, struct store *store)
+{
+    assert(shard_count > 0 && shard_count <= SIM_SHARDS_MAX);
+    clock_set(&sim_clock);
+    memset(n, 0, sizeof(*n));
+    sim_net_init(&n->net);
+    sim_net_use(&n->net);
+    n->shard_count = shard_count;
+    n->config = make_config(settings);
+    n->tables.store = store;
+    make_tables(n);
+    conn_set_handler(&dispatch_conn_handler);
+    log_setup(STDERR_FILENO, LOG_ERROR, LOG_TEXT);
+    for (unsigned i = 0; i < shard_count; i++) {
+        int rc = broker_init(&n->brokers[i], &n->tables, i, shard_count);
+        assert(rc == 0);
+    }
+    int rc = store ? recover_node(n) : 0;
+    if (rc == 0) {
+        start_shards(n);
+    }
+    return rc;
+}
+
+void sim_node_open(struct sim_node *n, unsigned shard_count, const char *const *settings)
+{
+    sim_begin(1);
+    int rc = sim_node_start(n, shard_count, settings, NULL);
+    assert(rc == 0);
+}
+
 void sim_node_close(struct sim_node *n)
 {
     for (unsigned i = 0; i < n->shard_count; i++) {
         shard_free(n->shards[i]);
+    }
+    if (n->tables.store) {
+        store_close(n->tables.store);
     }
     for (unsigned i = 0; i < n->shard_count; i++) {
         while (mail_drain(n->office, i, 1024, dispatch_discard, NULL) > 0) {
@@ -172,6 +244,18 @@ void sim_node_turn(struct sim_node *n, unsigned shard)
     shard_turn(n->shards[shard % n->shard_count], true);
 }
 
+void sim_node_stop(struct sim_node *n)
+{
+    atomic_store(&n->tables.stop_by_ms, sim_mono_ns() / 1000000 + STOP_MS);
+    sim_node_settle(n);
+    for (unsigned i = 0; i < n->net.count; i++) {
+        n->net.sockets[i].finished = true;
+    }
+    sim_node_settle(n);
+    sim_node_advance(STOP_MS + 1);
+    sim_node_settle(n);
+}
+
 /* A number that changes with whatever a turn does to the outside or to another shard. */
 static uint64_t activity(const struct sim_node *n)
 {
@@ -196,8 +280,9 @@ void sim_node_settle(struct sim_node *n)
         for (unsigned i = 0; i < n->shard_count; i++) {
             sim_node_turn(n, i);
         }
+        bool written = n->disk && n->disk(n->disk_arg);
         uint64_t now = activity(n);
-        quiet = now == before ? quiet + 1 : 0;
+        quiet = now == before && !written ? quiet + 1 : 0;
         before = now;
     }
 }

@@ -21,12 +21,34 @@ struct sim_node {
     struct shard *shards[SHARDS_MAX];
     unsigned shard_count;
     struct sim_net net;
+
+    /* The disk beneath, if it is to work while sim_node_settle turns: do what there is to do, return whether there was
+     * anything. May be NULL. */
+    bool (*disk)(void *arg);
+    void *disk_arg;
 };
 
 /* Build and start; arguments: pairs for `--set`, "key=value", ended by NULL; may be NULL. All memory must be there:
- * asserted. One at a time. */
+ * asserted. One at a time. The clock and the chance begin anew. */
 void sim_node_open(struct sim_node *node, unsigned shard_count, const char *const *settings);
+
+/* The same without a new beginning, for one that is started again: sim_begin comes first in a story. store: opened, not
+ * started, or NULL; the node recovers from it, starts it and closes it. Returns 0 or what recovery has answered, and
+ * then the node is to be closed without a turn. */
+int sim_node_start(struct sim_node *node, unsigned shard_count, const char *const *settings, struct store *store);
+
+/* Free everything in memory, no flow runs any more: what was not sent is lost. With a store that is crashed first
+ * (mem_store_crash) it is as after kill -9, otherwise the store is closed in the ordinary way. */
 void sim_node_close(struct sim_node *node);
+
+/* As on SIGTERM: everybody is sent away, and what is to be told is told. sim_node_close comes next. */
+void sim_node_stop(struct sim_node *node);
+
+void sim_begin(uint64_t seed);  /* the clock, and what the node takes for chance */
+void sim_reboot(void);          /* the monotonic clock begins anew; no node is there */
+void sim_wall_step(int64_t ms); /* somebody sets the wall clock */
+uint64_t sim_now_ms(void);      /* since sim_begin; no step, no reboot */
+uint64_t sim_wall_now_ms(void);
 
 void sim_node_turn(struct sim_node *node, unsigned shard);
 /* Turn all shards until nothing more comes of it; the clock stands still. */

@@ -28,6 +28,7 @@ static const char all_keys[] =
     "  token_in: username}\n"
     "http: {connect_url: 'http://a', rule_url: 'http://b', timeout: 100ms, max_requests: 1, ca_file: d,\n"
     "  breaker_failures: 0, breaker_pause: 1h, default_max_age: 1d}\n"
+    "memory_users: [sensor, meter]\n"
     "ban: {auth_failures: 1, window: 1s, time: 365d, flaps: 2, flap_window: 2s, flap_time: 3s}\n";
 
 /* And of a listener, but for the mode, which goes with a Unix socket. */
@@ -39,6 +40,7 @@ static const char all_listener_keys[] =
     "    allow_anonymous: true\n"
     "    authentication: [scram, certificate, psk]\n"
     "    versions: [5.0, 3.1.1]\n"
+    "    durability: memory\n"
     "    mount_point: a/b/\n"
     "    max_connections: 1\n"
     "    max_packet_size: 2KiB\n"
