@@ -84,6 +84,7 @@ static void end_all_sessions(struct broker *b, struct group *group)
 
         replay_forget(b, session);
         list_remove(&session->in_changed);
+        page_forget(session);
         group_apply(group, &command, &out);
         while ((at = list_pop(&session->subscriptions)) != NULL) {
             topic_tree_unsubscribe(b->tree, CONTAINER_OF(at, struct subscription, in_owner));
@@ -121,6 +122,7 @@ void broker_deinit(struct broker *b)
     topic_tree_free(b->tree);
     access_deinit(b);
     journal_deinit(b);
+    repeat_deinit(b);
     buf_deinit(&b->mounted);
     for (unsigned i = 0; i < COUNT_OF(b->frame); i++) {
         buf_deinit(&b->frame[i]);

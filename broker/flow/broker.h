@@ -100,6 +100,7 @@ struct broker {
     struct sys *sys;                    /* control shard: state of $SYS */
     struct buf frame[3]; /* scratch: a frame to be shared, by kind (deliver.c); forwarded properties (publish.c) */
     struct prng prng;
+    struct map repeats;  /* struct repeat (repeat.c) */
     bool recovered;      /* its first turn is over (recover.c) */
     uint64_t trimmed_ms; /* when spare memory was given back last */
     bool stopping;

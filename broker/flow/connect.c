@@ -239,6 +239,8 @@ static enum mqtt_reason claim(struct broker *b, struct conn *conn, const struct 
 {
     uint64_t hash = broker_hash(b, c->client_id);
     struct group *group = &b->groups[group_of(hash)];
+
+    recover_turn(b); /* it may come in the very first turn */
     struct session *earlier = group_find(group, c->client_id, hash);
     struct command command = {.type = COMMAND_CLAIM, .wall_ms = b->shard->wall_ms};
 

@@ -18,8 +18,10 @@ void publication_of_message(struct publication *pub, struct message *m)
         .publisher = m->publisher,
         .expires_at_ms = m->expires_at_ms,
         .message = m,
+        .packet_id = m->packet_id,
         .qos = m->qos,
         .retain = m->retain,
+        .again = m->again,
     };
 }
 
@@ -33,8 +35,10 @@ struct message *publication_message(struct publication *pub)
             .topic_hash = pub->topic_hash,
             .publisher = pub->publisher,
             .expires_at_ms = pub->expires_at_ms,
+            .packet_id = pub->packet_id,
             .qos = pub->qos,
             .retain = pub->retain,
+            .again = pub->again,
         });
     }
     return pub->message;
@@ -187,6 +191,9 @@ int deliver(struct broker *b, struct session *session, struct publication *pub, 
     }
     if (qos == 0) {
         return deliver_qos0(b, session, pub, how);
+    }
+    if (pub->again && repeat_known(b, pub, session)) {
+        return 0;
     }
     struct message *message = publication_message(pub);
     if (!message) {

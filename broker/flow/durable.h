@@ -7,6 +7,8 @@
  *                   that waiting messages of absent sessions take is given up
  *     page.c        those are read back, a page at a time, when their session is served again
  *     recover.c     at the start: the state, then the log behind it
+ *     repeat.c      a QoS 2 message that several shards log is known to some of them only, if the node dies meanwhile:
+ *                   when it comes again, these do not take it twice
  *
  * All on the shard's thread, but for recover, which runs before there are any. Without a store all of it does nothing.
  */
@@ -14,6 +16,8 @@
 #define TERN_BROKER_FLOW_DURABLE_H
 
 #include "broker/flow/broker.h"
+
+struct publication;
 
 /* ---- journal.c ---- */
 
@@ -79,6 +83,16 @@ void page_forget(struct session *session); /* it ends */
 /* Put the rows of a finished STORE_READ into the session's queue. 0; -ENOMEM or the task's error, nothing changed. */
 int page_load(const struct store_task *task, struct session *session, const struct record_world *world);
 
+/* ---- repeat.c ---- */
+
+/* A QoS 2 message of a durable publisher is in this session's queue, says the log. Until the publisher's own shard has
+ * logged that it is taken (repeat_taken) it may come again. 0 or -ENOMEM. Both only while recovering. */
+int repeat_note(struct broker *b, const struct message *message, const struct session *session);
+void repeat_taken(struct broker *b, uint64_t publisher, uint16_t packet_id);
+/* Whether the session has had this message before the node was started; asked once for each. */
+bool repeat_known(struct broker *b, const struct publication *pub, const struct session *session);
+void repeat_deinit(struct broker *b);
+
 /* ---- recover.c ---- */
 
 /* Read node->store into the groups of all shards: sessions, subscriptions (tree, routes, shares), retained messages,
@@ -86,7 +100,8 @@ int page_load(const struct store_task *task, struct session *session, const stru
  * Returns 0 or a negative errno, what to do about it being in the system log. Sessions that were attached are left so
  * (session->front NULL, session->attached_before); recover_turn detaches them in the first turn of their shard. */
 int recover(struct node_tables *node, struct broker *const *brokers, unsigned count);
-/* In the first turn of a shard, journalled as any other: DETACH for each session that was attached when the node ended.
+/* In the first turn of a shard, before any CLAIM, journalled as any other: DETACH for each session that was attached
+ * when the node ended.
  */
 void recover_turn(struct broker *b);
 

@@ -104,8 +104,9 @@ struct publication {
     struct slice properties; /* encoded, only what is handed on */
     uint64_t topic_hash, publisher, expires_at_ms;
     struct message *message; /* made by publication_message, or what it came as; counted */
+    uint16_t packet_id;      /* this and `again`: see struct message */
     uint8_t qos;
-    bool retain;
+    bool retain, again;
 };
 
 /* Borrows; publication_end is not needed. */

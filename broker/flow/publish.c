@@ -200,8 +200,10 @@ static void make_publication(struct broker *b, const struct conn *conn, const st
         .topic_hash = broker_hash(b, p->topic),
         .publisher = conn->session->uid,
         .expires_at_ms = MESSAGE_NEVER,
+        .packet_id = p->qos == 2 && conn->session->durable ? p->packet_id : 0,
         .qos = p->qos,
         .retain = p->retain,
+        .again = p->qos == 2 && p->dup && conn->session->durable,
     };
     if (mqtt_property_has(&p->properties, MQTT_PROP_MESSAGE_EXPIRY)) {
         ret_pub->expires_at_ms = b->shard->wall_ms + (uint64_t)p->properties.message_expiry_s * 1000;

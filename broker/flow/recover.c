@@ -277,6 +277,13 @@ static int apply_record(struct recovery *r, struct record *rec)
     if (c->type == COMMAND_CLAIM && find_session(r, out.session->uid) != out.session) {
         rc = map_add(&r->by_uid, hash_mix(out.session->uid), out.session);
     }
+    if (c->type == COMMAND_PUBLISH && rc == 0) {
+        rc = repeat_note(b, c->publish.message, c->session);
+    } else if (c->type == COMMAND_QOS2_IN) {
+        for (unsigned i = 0; i < r->count; i++) {
+            repeat_taken(r->brokers[i], rec->uid, c->packet_id);
+        }
+    }
     group_digest(group, rec->body);
     checkpoint_note(b, group, c, &out, rec->body.len);
     settle(r, b, rec, &out);
@@ -376,8 +383,8 @@ static bool detach(struct broker *b, struct group *group, struct session *s)
     struct command command = {.type = COMMAND_DETACH, .wall_ms = b->shard->wall_ms, .session = s};
     struct outcome out;
 
-    if (s->queue && s->queue->resend_below < s->queue->head + s->receive_max) { /* so much may have been sent */
-        s->queue->resend_below = s->queue->head + s->receive_max;
+    if (s->queue) {
+        s->queue->resend_below = s->queue->tail; /* so much may have been sent */
     }
     journal_apply(b, group, &command, &out);
     bool ended = out.ended != NULL;

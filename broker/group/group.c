@@ -131,7 +131,7 @@ static void let_go_of_queue(struct queue *q, const struct command *c, struct out
 {
     uint64_t sent = c->decided ? c->decided->sent : q->sent;
 
-    if (c->decided && q->resend_below < sent) {
+    if (q->resend_below < sent) {
         q->resend_below = sent;
     }
     out->number = q->resend_below > sent ? q->resend_below : sent;

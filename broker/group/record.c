@@ -11,6 +11,7 @@ void record_put_message(struct buf *b, const struct message *m)
     buf_u64(b, m->expires_at_ms);
     buf_u64(b, m->publisher);
     buf_u8(b, (uint8_t)(m->qos | (m->retain ? MESSAGE_RETAIN : 0)));
+    buf_u16(b, m->packet_id);
     buf_u16(b, m->topic_len);
     buf_u32(b, m->properties_len);
     buf_u32(b, m->payload_len);

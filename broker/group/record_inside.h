@@ -3,7 +3,7 @@
 #define TERN_BROKER_GROUP_RECORD_INSIDE_H
 
 #define ENTRY_HEAD_BYTES 5u    /* type, length */
-#define MESSAGE_HEAD_BYTES 27u /* all but topic, properties and payload */
+#define MESSAGE_HEAD_BYTES 29u /* all but topic, properties and payload */
 
 enum {
     MESSAGE_RETAIN = 4, /* beside the QoS */

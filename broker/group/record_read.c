@@ -13,6 +13,7 @@ int record_get_message(struct cursor *c, const struct record_world *world, struc
     source.expires_at_ms = cursor_u64(c);
     source.publisher = cursor_u64(c);
     uint8_t flags = cursor_u8(c);
+    source.packet_id = cursor_u16(c);
     uint16_t topic_len = cursor_u16(c);
     uint32_t properties_len = cursor_u32(c);
     uint32_t payload_len = cursor_u32(c);

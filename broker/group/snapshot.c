@@ -64,8 +64,8 @@ static void put_queue(struct buf *b, const struct session *s)
     if (q->sent > sent) {
         sent = q->sent;
     }
-    if (s->front && q->head + s->receive_max > sent) { /* it goes on sending after this has been written */
-        sent = q->head + s->receive_max;
+    if (s->front && q->tail > sent) { /* it goes on sending after this has been written */
+        sent = q->tail;
     }
     buf_u64(b, q->head);
     buf_u64(b, q->tail);

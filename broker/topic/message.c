@@ -94,6 +94,8 @@ struct message *message_new(const struct message_source *source)
         .topic_len = (uint16_t)source->topic.len,
         .qos = source->qos,
         .retain = source->retain,
+        .again = source->again,
+        .packet_id = source->packet_id,
         .expires_at_ms = source->expires_at_ms,
         .publisher = source->publisher,
         .topic_hash = source->topic_hash,

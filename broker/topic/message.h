@@ -18,6 +18,8 @@ struct message {
     uint16_t topic_len;
     uint8_t qos;            /* as published; a delivery may lower it */
     bool retain;            /* as published [MQTT-3.3.1-13] */
+    bool again;             /* DUP was set: perhaps it was published before the node was started (flow/repeat) */
+    uint16_t packet_id;     /* of a QoS 2 PUBLISH, for the same; 0: of no interest */
     uint64_t expires_at_ms; /* wall clock; MESSAGE_NEVER: no Message Expiry Interval */
     uint64_t publisher;     /* session_uid of who published it, for No Local; 0: the broker itself */
     uint64_t topic_hash;    /* hash_keyed of the topic with the node's key */
@@ -30,8 +32,9 @@ struct message_source {
     struct slice properties_raw; /* as received; only what is handed on is kept */
     struct slice properties;     /* or as message_properties gave them: taken as they are */
     uint64_t topic_hash, publisher, expires_at_ms;
+    uint16_t packet_id;
     uint8_t qos;
-    bool retain;
+    bool retain, again;
 };
 
 /* One reference belongs to the caller. NULL when memory is out. */

@@ -34,6 +34,8 @@ def settle(senders, listeners, seconds):
         sender.quiet.set()
     for sender in senders:
         sender.join(seconds)
+        check(not sender.is_alive(), "%s is answered to all: %r of version %d" % (
+            sender.client_id, list(sender.open.items())[:5], sender.version))
     deadline = time.monotonic() + seconds
     while audit(senders, listeners) and time.monotonic() < deadline:
         time.sleep(0.1)

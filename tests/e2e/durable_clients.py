@@ -164,7 +164,7 @@ class Listener(Link):
         if p.qos == 2:
             self.held.add(p.pid)
             self.send(wire.ack(PUBREC, p.pid))
-        elif p.qos == 1 and self.random.random() < 0.97:
+        elif p.qos == 1 and self.random.random() < 0.995:
             self.send(wire.ack(PUBACK, p.pid))
         elif p.qos == 1:
             self.sock.close()  # without an answer: it has to come again
