@@ -26,6 +26,9 @@ static const struct command {
      "Translate mosquitto's configuration and access rules into tern.yaml and acl.yaml. What has no counterpart is\n"
      "      named with file and line, and nothing is left out silently. DIRECTORY: the present one; --force: replaces\n"
      "      files that are there."},
+    {"store", "verify DIRECTORY | backup DIRECTORY TO | restore FROM DIRECTORY", store_main,
+     "verify: read every record of a data directory and count what is there. backup: a copy as of one moment, while\n"
+     "      the node runs. restore: such a copy into an empty or missing directory, for a node that does not run yet."},
 };
 
 static int usage(FILE *out, int status)

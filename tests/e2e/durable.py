@@ -301,3 +301,52 @@ def _fill(ctx, mount):
     sub.reopen(session_present=True)
     got = sub.expect_publish("t", b"after", qos=1)
     check(got is not None, "and keeps it")
+
+
+def store(ctx, *arguments):
+    """ternctl store ...; returns (status, standard output, standard error)."""
+    done = subprocess.run([os.path.join(os.path.dirname(ctx.opts.tern), "ternctl"), "store", *arguments],
+                          capture_output=True, timeout=60, check=False)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_backup_beside_a_running_node(ctx):
+    """A copy made under load is whole, and a node that is started on it has what was acknowledged before."""
+    broker = node(ctx)
+    sub, pub = Client(broker.port, "s"), Client(broker.port, "p")
+    sub.open(props=KEEP)
+    sub.subscribe("t", qos=1)
+    sub.disconnect()
+    pub.open()
+    for number in range(100):
+        pub.publish("t", b"%d" % number, qos=1)
+    pub.publish("r", b"retained", qos=1, retain=True)
+    sender = Sender(broker.port, "load", 5, "t/load")
+    sender.start()
+    copy = os.path.join(ctx.directory, "copy")
+    status, out, error = store(ctx, "backup", broker.data, copy)
+    sender.quiet.set()
+    sender.join(10)
+    check_equal(status, 0, "backup: " + out + error)
+    status, out, error = store(ctx, "verify", copy)
+    check(status == 0 and "every record is whole" in out, "verify: " + out + error)
+    check_equal(store(ctx, "verify", broker.data)[0], 0, "the running one is whole, too")
+    check_equal(store(ctx, "restore", copy, broker.data)[0], 1, "nothing is written over")
+    broker.kill()
+    shutil.rmtree(broker.data)
+    status, out, error = store(ctx, "restore", copy, broker.data)
+    check_equal(status, 0, "restore: " + out + error)
+    broker.start()
+    sub.reopen(session_present=True)
+    for number in range(100):
+        sub.expect_publish("t", b"%d" % number, qos=1)
+    sub.subscribe("r", qos=1)
+    sub.expect_publish("r", b"retained", retain=True)
+    sub.disconnect()
+
+
+def test_wrong_words_for_the_store(ctx):
+    for words in ((), ("verify",), ("backup", "a"), ("mend", "a"), ("verify", "a", "b")):
+        check_equal(store(ctx, *words)[0], 2, "status of %r" % (words,))
+    status, _, error = store(ctx, "verify", os.path.join(ctx.directory, "nothing"))
+    check(status == 1 and "there is no store" in error, "verify of nothing: " + error)
