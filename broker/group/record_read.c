@@ -3,6 +3,7 @@
 
 #include "broker/group/record.h"
 #include "broker/group/record_inside.h"
+#include "proto/mqtt/packet.h"
 
 /* ---- parts ---- */
 
@@ -73,7 +74,9 @@ int record_get_principal(struct cursor *c, const struct record_world *world, str
         rc = -EBADMSG;
     }
     if (rc == 0 && claim.len > 0) {
-        rc = acl_parse_claim(claim, error, sizeof(error), &source.rules);
+        struct acl *rules;
+        rc = acl_parse_claim(claim, error, sizeof(error), &rules);
+        source.rules = rc ? NULL : rules;
         rc = rc == -EINVAL ? -EBADMSG : rc;
     }
     if (rc == 0) {
@@ -136,7 +139,9 @@ int record_get_options(struct cursor *c, struct subscription_options *ret_option
         .no_local = bits >> 4 & 1,
         .retain_as_published = bits >> 5 & 1,
     };
-    return c->failed || ret_options->qos > 2 ? -EBADMSG : 0;
+    /* A Subscription Identifier is a Variable Byte Integer too (3.8.2.1.2): the encoder asserts its range. */
+    bool valid = id <= MQTT_REMAINING_LENGTH_MAX && ret_options->qos <= 2 && ret_options->retain_handling <= 2;
+    return c->failed || !valid || bits >> 6 ? -EBADMSG : 0;
 }
 
 /* ---- entries ---- */
@@ -144,12 +149,11 @@ int record_get_options(struct cursor *c, struct subscription_options *ret_option
 int record_open(struct record_reader *r, struct slice batch, const struct record_world *world)
 {
     *r = (struct record_reader){.at = cursor_at(batch), .world = world};
-    uint8_t version = cursor_u8(&r->at);
-    r->wall_ms = cursor_u64(&r->at);
-    if (r->at.failed) {
-        return -EBADMSG;
+    if (cursor_u8(&r->at) != RECORD_VERSION) {
+        return r->at.failed ? -EBADMSG : -EPROTONOSUPPORT;
     }
-    return version == RECORD_VERSION ? 0 : -EPROTONOSUPPORT;
+    r->wall_ms = cursor_u64(&r->at);
+    return r->at.failed ? -EBADMSG : 0;
 }
 
 static int get_claim(struct record_reader *r, struct cursor *c, struct record *rec)
@@ -270,8 +274,8 @@ int record_next(struct record_reader *r, struct record *ret_record)
             message_unref(r->message);
             r->message = NULL;
             int rc = record_get_message(&body, r->world, &r->message);
-            if (rc) {
-                return rc;
+            if (rc || cursor_left(&body) > 0) {
+                return rc ? rc : -EBADMSG;
             }
             continue;
         }
@@ -281,7 +285,7 @@ int record_next(struct record_reader *r, struct record *ret_record)
         ret_record->uid = ret_record->decided.uid = cursor_u64(&body);
         int rc = get_body(r, &body, ret_record);
         ret_record->command.decided = &ret_record->decided;
-        if (rc == 0 && body.failed) {
+        if (rc == 0 && (body.failed || cursor_left(&body) > 0)) {
             rc = -EBADMSG;
         }
         if (rc && type == COMMAND_CLAIM) {

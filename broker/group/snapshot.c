@@ -148,7 +148,21 @@ static int get_lists(struct cursor *c, struct snapshot_session *s)
     for (uint32_t i = 0; i < s->subscription_count && rc == 0; i++) {
         rc = snapshot_next_subscription(c, &filter, &options);
     }
-    return rc ? rc : c->failed ? -EBADMSG : 0;
+    return rc ? rc : c->failed || cursor_left(c) > 0 ? -EBADMSG : 0;
+}
+
+static int get_queue(struct cursor *c, struct snapshot_session *s)
+{
+    s->queue_head = cursor_u64(c);
+    s->queue_tail = cursor_u64(c);
+    s->queue_bytes = cursor_u64(c);
+    s->queue_sent = cursor_u64(c);
+    s->queue_waiting = cursor_u32(c);
+    s->queue_inflight = cursor_u32(c);
+    return s->queue_tail < s->queue_head ||
+                   (uint64_t)s->queue_waiting + s->queue_inflight > s->queue_tail - s->queue_head
+               ? -EBADMSG
+               : 0;
 }
 
 int snapshot_get_session(struct slice value, const struct record_world *world, struct snapshot_session *ret_session)
@@ -175,13 +189,7 @@ int snapshot_get_session(struct slice value, const struct record_world *world, s
     int rc = record_get_principal(&c, world, &s->principal);
     rc = rc ? rc : record_get_will(&c, world, &s->will);
     if (rc == 0 && s->has_queue) {
-        s->queue_head = cursor_u64(&c);
-        s->queue_tail = cursor_u64(&c);
-        s->queue_bytes = cursor_u64(&c);
-        s->queue_sent = cursor_u64(&c);
-        s->queue_waiting = cursor_u32(&c);
-        s->queue_inflight = cursor_u32(&c);
-        rc = s->queue_tail < s->queue_head ? -EBADMSG : 0;
+        rc = get_queue(&c, s);
     }
     rc = rc ? rc : get_lists(&c, s);
     if (rc) {
@@ -256,8 +264,13 @@ int snapshot_get_entry(struct slice value, const struct record_world *world, str
     if (rc == 0 && ret_entry->state != QUEUE_RELEASED) {
         rc = record_get_message(&c, world, &ret_entry->message);
     }
+    if (rc == 0 && cursor_left(&c) > 0) {
+        rc = -EBADMSG;
+    }
     if (rc) {
+        message_unref(ret_entry->message);
         free(ret_entry->extra);
+        ret_entry->message = NULL;
         ret_entry->extra = NULL;
     }
     return rc;
@@ -278,7 +291,14 @@ int snapshot_get_retained(struct slice value, const struct record_world *world, 
     if (cursor_u8(&c) != SNAPSHOT_VERSION) {
         return c.failed ? -EBADMSG : -EPROTONOSUPPORT;
     }
-    return record_get_message(&c, world, ret_message);
+    struct message *m = NULL;
+    int rc = record_get_message(&c, world, &m);
+    if (rc || cursor_left(&c) > 0) {
+        message_unref(m);
+        return rc ? rc : -EBADMSG;
+    }
+    *ret_message = m;
+    return 0;
 }
 
 void snapshot_put_applied(struct buf *b, uint64_t lsn, uint64_t digest)
@@ -295,7 +315,11 @@ int snapshot_get_applied(struct slice value, uint64_t *ret_lsn, uint64_t *ret_di
     if (cursor_u8(&c) != SNAPSHOT_VERSION) {
         return c.failed ? -EBADMSG : -EPROTONOSUPPORT;
     }
-    *ret_lsn = cursor_u64(&c);
-    *ret_digest = cursor_u64(&c);
-    return c.failed ? -EBADMSG : 0;
+    uint64_t lsn = cursor_u64(&c), digest = cursor_u64(&c);
+    if (c.failed || cursor_left(&c) > 0) {
+        return -EBADMSG;
+    }
+    *ret_lsn = lsn;
+    *ret_digest = digest;
+    return 0;
 }

@@ -100,6 +100,35 @@ def tls():
     yield b"\x01\x07" + hello() + bytes.fromhex("140303000101 15030300020100")
 
 
+def written(*kinds):
+    """(kind, bytes) of the golden rows of what the store keeps."""
+    with open(os.path.join(ROOT, "tests/vectors/written.hex"), encoding="utf-8") as rows:
+        for line in rows:
+            kind = line.split(" ")[0]
+            if kind in kinds:
+                yield kind, bytes.fromhex(line.split(" | ")[1])
+
+
+def batches():
+    """Each alone, all as one, and each as entries with lengths of one byte behind a 1."""
+    found = [batch for _, batch in written("batch")]
+    yield b"\0" + found[0][:9] + b"".join(batch[9:] for batch in found)
+    for batch in found:
+        yield b"\0" + batch
+        short, at = b"\1", 9
+        while at < len(batch):
+            size = int.from_bytes(batch[at + 1:at + 5], "big")
+            short += bytes([batch[at], min(size, 255)]) + batch[at + 5:at + 5 + min(size, 255)]
+            at += 5 + size
+        yield short
+
+
+def rows():
+    """The letter of its key before each."""
+    letters = {"session": b"s", "entry": b"q", "retained": b"r", "applied": b"a"}
+    return [letters[kind] + row for kind, row in written(*letters)]
+
+
 SEEDS = {
     "fuzz_acl": lambda: [RULES, CLAIM, bytes(range(64))],
     "fuzz_auth_answer": answers,
@@ -110,8 +139,10 @@ SEEDS = {
     "fuzz_proxy": lambda: [b"\x00PROXY TCP4 192.0.2.7 198.51.100.1 56324 1883\r\n", b"\x01UNKNOWN\r\n",
                            b"\x024 192.0.2.7 192.0.2.8 1 2\r\n", b"\x01TCP6 2001:db8::1 ::2 4 1883\r\n",
                            b"\x03" + PROXY_V2, b"\x03" + PROXY_V2_TLS, b"\x03\x20\x00\x00\x00"],
+    "fuzz_record": batches,
     "fuzz_scram": lambda: [b"\x01\x0an,,n=u,r=a", b"\x01\x0an,,n=u,r=a\x00\x00",
                            b"\x00\x0an,,n=u,r=ac=biws,r=a,p=AAAA"],
+    "fuzz_snapshot": rows,
     # Where to cut, and the version of the CONNECT before.
     "fuzz_split": lambda: [bytes([3, 0, 1, 9, 0, 2, 5, 0, i % 4]) + p for i, p in enumerate(packets())],
     "fuzz_tls": tls,
