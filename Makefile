@@ -18,6 +18,7 @@ HARDEN := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 CFLAGS_release := $(HARDEN)
 CFLAGS_clang := $(HARDEN)
 CFLAGS_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+CFLAGS_sim := -O1 -fsanitize=undefined -fno-sanitize-recover=all
 CFLAGS_tsan := -O1 -fsanitize=thread
 CFLAGS_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 CFLAGS := -std=gnu11 -g -I. -pthread -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \
@@ -35,7 +36,7 @@ FUZZ := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TESTLIB_SRC := $(filter-out tests/lib/failing_malloc.c,$(wildcard tests/lib/*.c))
 TESTLIB_OBJ := $(TESTLIB_SRC:%.c=$(B)/%.o)
 C_FILES := $(wildcard proto/*/*.[ch] storage/*.[ch] cluster/*.[ch] broker/*.[ch] broker/*/*.[ch] bench/*.[ch] bench/*/*.[ch] \
-	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/unit/bench/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
+	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/unit/bench/*.[ch] tests/unit/sim/*.[ch] tests/unit/storage/*.[ch] tests/sim/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
 
 all: $(B)/tern $(B)/ternctl $(B)/tern-bench
 
@@ -48,6 +49,7 @@ help:
 	@echo 'make test-asan     the unit tests with address and undefined-behaviour sanitizers'
 	@echo 'make test-tsan     the unit tests of several threads with the thread sanitizer'
 	@echo 'make torture       each allocation of the running broker fails once, in every flow'
+	@echo 'make sim           500 simulated stories of crashes, and each planted bug found; make sim-long: for SIM_HOURS'
 	@echo 'make check         formatting, include rules, static analysis, reference in the README'
 	@echo 'make format        format all C files'
 	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (20)'
@@ -93,6 +95,13 @@ $(UNIT): $(B)/%: $(B)/%.o $(TESTLIB_OBJ) $(B)/tern.a
 	$(SAY) '  LINK  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(TESTLIB_OBJ) $(or $(UNIT_LIBS),$(B)/tern.a) $(LDLIBS) -lcunit
 
+# The simulator: planted bugs stand in the product's place by --wrap, in this program only.
+WORLD_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c)) $(patsubst %,$(B)/tests/lib/%.o,sim_io sim_node mem_store mem_rows)
+PLANTED := $(shell sed -n 's/^WRAP.[^,]*, \([a-z0-9_]*\),.*/-Wl,--wrap=\1/p' tests/sim/plant.c)
+$(B)/tern-sim: $(WORLD_OBJ) $(B)/tern.a
+	$(SAY) '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PLANTED) $(LDLIBS)
+
 SIM_OBJ := $(patsubst %,$(B)/tests/lib/%.o,sim_io sim_node judge)
 
 $(FUZZ): $(B)/%: $(B)/%.o $(SIM_OBJ) $(B)/tern.a
@@ -131,7 +140,16 @@ test-asan:
 # The thread sanitizer sees nothing in programs of one thread: only the rooms that share memory are run under it.
 TSAN_ROOMS := tests/unit/broker/auth tests/unit/broker/transport tests/unit/broker/loop tests/unit/broker/topic tests/unit/broker/base tests/unit/broker/flow
 test-tsan:
-	@$(MAKE) --no-print-directory BUILD=tsan UNIT_SRC='$(wildcard $(TSAN_ROOMS:%=%/*_test.c) tests/unit/bench/sequence_test.c)' test-quick
+	@$(MAKE) --no-print-directory BUILD=tsan UNIT_SRC='$(wildcard $(TSAN_ROOMS:%=%/*_test.c) tests/unit/bench/sequence_test.c tests/unit/storage/*_test.c)' test-quick
+
+# 500 stories, then every planted bug until it is found; and stories for SIM_HOURS.
+SIM_HOURS ?= 8
+sim sim-long:
+	@$(MAKE) --no-print-directory BUILD=sim run-$@
+run-sim: $(B)/tern-sim
+	@$(B)/tern-sim
+run-sim-long: $(B)/tern-sim
+	@$(B)/tern-sim --hours $(SIM_HOURS)
 
 torture: $(B)/tern $(B)/failing_malloc.so
 	@$(PYTHON) tests/torture/run.py --tern $(B)/tern
@@ -175,7 +193,7 @@ install: $(B)/tern $(B)/ternctl $(B)/tern-bench
 clean:
 	rm -rf build
 
-.PHONY: all help units fuzzers setup run test test-quick torture test-asan test-tsan check check-format format check-layers \
+.PHONY: all help units fuzzers setup run test test-quick torture sim sim-long run-sim run-sim-long test-asan test-tsan check check-format format check-layers \
 	check-static check-readme fuzz bench install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

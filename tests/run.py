@@ -57,6 +57,7 @@ STAGES = [
     Stage("conformance, wss, asan", CONFORMANCE + ["build/asan/tern", "--backend", "epoll", "--transport", "wss"],
           seconds=1200),
     Stage("memory fails", ["make", "torture"]),
+    Stage("simulator", ["make", "-j2", "sim"]),
     Stage("real clients, io_uring", [PYTHON, "tests/e2e/run.py", "--tern", "build/release/tern", "--backend", "io_uring"],
           seconds=1200, why_not=io_uring_forbidden),
     # Who may come in and what for is the same over either door to the kernel.

@@ -1,0 +1,157 @@
+/* guest.h -- model clients, MQTT 3.1.1 and 5, and who judges what they are told.
+ *
+ * Why: what a broker promises is a sentence about all that its clients have seen, over connections and crashes. So each
+ * guest keeps what a client that never loses its memory would keep, all of a story's guests are one party that knows
+ * every message, and the judges (guest_judge.c) compare. Codec and rules are written anew here: a mistake of the
+ * broker's own would be believed. No IO, no clock: the world hands bytes over and says what time it is.
+ *
+ * What they do is chosen so that it can be judged:
+ *     t/0 t/1 t/2   messages, numbered: the payload is the message's number in the party
+ *     r/N           retained messages of guest N only
+ *     w/N           its wills: the payload is the number of the connection
+ * A guest subscribes to t/# or to single topics, never to both, so that nobody gets a message by two ways. */
+#ifndef TERN_TESTS_SIM_GUEST_H
+#define TERN_TESTS_SIM_GUEST_H
+
+#include "proto/base/buf.h"
+#include "proto/base/prng.h"
+
+#define GUESTS_MAX 8u
+#define GUEST_TOPICS 3u
+#define GUEST_MESSAGES_MAX 4000u
+#define GUEST_WILLS_MAX 500u
+#define GUEST_OPEN_MAX 10u
+#define GUEST_IDS 65536u
+
+enum guest_filter { FILTER_T, FILTER_T1, FILTER_T2, FILTER_W, FILTER_R, GUEST_FILTERS }; /* T: t/0, or t/# if wild */
+
+struct guest_message {
+    uint8_t guest, topic, qos;
+    bool retain, clear; /* clear: retained with an empty payload */
+    bool acknowledged;  /* with success */
+    bool received;      /* QoS 2: PUBREC came */
+    bool interrupted;   /* QoS 2: the node ended before PUBREC, so QoS 0 may see it twice */
+    bool perhaps_twice; /* and so may everybody (README.md) */
+    uint32_t number;    /* of its guest's: their order */
+    uint64_t step;      /* when it was sent first */
+};
+
+struct guest_subscription {
+    enum { SUB_NONE, SUB_ASKED, SUB_THERE, SUB_LEAVING, SUB_LEFT } state;
+    uint8_t qos;
+    uint16_t packet_id;
+    uint64_t step; /* SUBACK or UNSUBACK came */
+};
+
+struct guest_will {
+    bool due;                  /* the connection was lost after CONNACK, and the node lived to notice */
+    uint64_t step;             /* when it was lost */
+    uint32_t seen[GUESTS_MAX]; /* 1 + the life of the node in which each got it */
+};
+
+enum guest_knowledge { SESSION_NONE, SESSION_THERE, SESSION_PERHAPS };
+
+struct guest {
+    unsigned index;
+    uint8_t version;                         /* 4 or 5 */
+    bool always_clean, has_will, wild, lazy; /* lazy: acknowledges late */
+    uint32_t expiry_s;
+    uint16_t receive_max, server_max;
+
+    /* What it keeps over connections. */
+    struct {
+        uint32_t message;
+        uint16_t packet_id;
+        bool released;      /* PUBREL was sent */
+    } open[GUEST_OPEN_MAX]; /* its own messages without acknowledgement, in order */
+    unsigned open_count;
+    uint16_t last_id;
+    uint32_t last_number;
+    struct guest_subscription subscriptions[GUEST_FILTERS];
+    uint8_t *taken; /* owned; by packet identifier: QoS 2, taken and not yet released */
+    uint32_t
+        *answered_by_id;  /* owned; by packet identifier: the step in which it acknowledged it for good; 0: not yet */
+    uint32_t *last_by_id; /* owned; by packet identifier: 1 + the message that came with it last in this session */
+
+    /* What it knows about its session. */
+    enum guest_knowledge session;
+    bool clean;           /* of this connection */
+    bool must_clean;      /* it has forgotten its part: the broker is to forget the other */
+    bool unsure;          /* it may be another than the one whose messages the guest remembers */
+    unsigned connections; /* of this session that it knows of */
+    uint64_t began_step;  /* when it was told that its session is a new one */
+    uint64_t lost_ms;     /* when the last connection with a CONNACK was lost */
+
+    /* This connection. */
+    bool linked, welcome, leaving; /* CONNECT sent; CONNACK came; DISCONNECT sent or received */
+    uint32_t connection;
+    struct buf in, late; /* owned: half a packet; acknowledgements that it has not sent yet */
+    uint8_t *in_flight;  /* owned; by packet identifier: PUBLISH came and was not answered */
+    unsigned in_flight_count;
+
+    /* For the judges. */
+    uint8_t *got;                                   /* owned; by message: how often, QoS 2 counted in bit 7 */
+    uint32_t last_got[GUESTS_MAX][GUEST_TOPICS][3]; /* number of the last first delivery, by QoS */
+    struct guest_will *wills;                       /* owned; by connection */
+};
+
+struct party {
+    struct prng prng;
+    struct guest guest[GUESTS_MAX];
+    unsigned count;
+    struct guest_message *message; /* owned */
+    unsigned message_count;
+    uint32_t retained_seen[GUESTS_MAX]; /* in the end, by guest 0: 1 + the message; 0: none */
+
+    uint64_t step, now_ms;   /* set by the world before each call */
+    bool clock_set;          /* somebody has set the wall clock: nobody knows what has expired */
+    bool lossy;              /* messages may have been dropped or refused by rule: their loss is none */
+    bool split;              /* the node has more than one shard */
+    unsigned calm;           /* not 0: the end, in which everybody only finishes what is begun; its round */
+    uint32_t life;           /* of the node */
+    uint64_t settled_step;   /* the node has noticed, for good, what had happened up to here */
+    uint64_t forgotten_step; /* up to here the node has forgotten everything: it had no disk */
+    uint32_t sent_filters;   /* SUBSCRIBE and UNSUBSCRIBE packets, for their identifiers */
+    uint64_t connects, sent, received, acknowledged;
+    char wrong[600]; /* the first thing that is; "": nothing */
+};
+
+void party_init(struct party *p, uint64_t seed, unsigned count);
+void party_deinit(struct party *p);
+
+/* What a guest writes is appended to out. */
+void guest_connect(struct party *p, unsigned index, struct buf *out);
+void guest_act(struct party *p, unsigned index, struct buf *out);
+void guest_receive(struct party *p, unsigned index, struct slice bytes, struct buf *out);
+void guest_lost(struct party *p, unsigned index);
+
+/* The node has ended, all connections are lost. durable: it has a disk. */
+void party_node_ended(struct party *p, bool durable);
+
+/* In the end nobody begins anything: late acknowledgements are sent, and guest 0 asks for what is retained when all has
+ * settled. */
+void guest_finish(struct party *p, unsigned index, struct buf *out);
+
+/* Everything has been delivered that ever will be. */
+void party_judge(struct party *p);
+
+/* ---- between guest.c, guest_receive.c and guest_judge.c ---- */
+
+struct guest_delivery {
+    uint8_t qos;
+    bool dup, retain;
+    uint16_t packet_id;
+    char topic[40], payload[60];
+};
+
+void party_wrong(struct party *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void guest_forget(struct guest *g); /* its session is gone */
+void guest_put_ack(struct buf *out, uint8_t first, uint16_t packet_id);
+void guest_put_publish(struct party *p, struct guest *g, struct buf *out, uint32_t message, uint16_t packet_id,
+                       bool dup);
+void guest_put_late(struct party *p, struct guest *g, struct buf *out);
+void judge_connack(struct party *p, struct guest *g, bool present);
+/* again: it is QoS 2, and the guest has it already. */
+void judge_delivery(struct party *p, struct guest *g, const struct guest_delivery *d, bool again);
+
+#endif

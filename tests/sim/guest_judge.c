@@ -1,0 +1,255 @@
+/* What must hold for what guests are told. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/sim/guest.h"
+
+#define EXPIRY_MARGIN_MS 1500u
+#define GOT_EXACTLY 0x80u /* of guest->got: once with QoS 2 */
+
+/* ---- sessions ---- */
+
+/* The session may have ended by itself since the last connection that it knows of. */
+static bool may_have_expired(const struct party *p, const struct guest *g)
+{
+    return p->clock_set || p->now_ms - g->lost_ms + EXPIRY_MARGIN_MS > g->expiry_s * UINT64_C(1000);
+}
+
+void judge_connack(struct party *p, struct guest *g, bool present)
+{
+    if (g->session == SESSION_THERE && may_have_expired(p, g)) {
+        g->session = SESSION_PERHAPS;
+    }
+    if (g->clean && present) {
+        party_wrong(p, "guest %u: a session is present after a clean start", g->index); /* [MQTT-3.2.2-2] */
+    } else if (!g->clean && present && g->session == SESSION_NONE) {
+        party_wrong(p, "guest %u: a session is present that cannot be", g->index);
+    } else if (!g->clean && !present && g->session == SESSION_THERE && !p->lossy) {
+        party_wrong(p, "guest %u: its session is lost", g->index);
+    }
+    if (!present) {
+        guest_forget(g);
+        g->unsure = false;
+        g->began_step = p->step;
+    } else if (g->session == SESSION_PERHAPS) { /* or another, made by a CONNECT whose answer was lost */
+        g->unsure = true;
+        memset(g->subscriptions, 0, sizeof(g->subscriptions));
+        memset(g->taken, 0, GUEST_IDS);
+        memset(g->last_by_id, 0, GUEST_IDS * sizeof(*g->last_by_id));
+        memset(g->answered_by_id, 0, GUEST_IDS * sizeof(*g->answered_by_id));
+    }
+    g->connections += 1 + present;
+    g->session = SESSION_THERE;
+}
+
+/* ---- deliveries ---- */
+
+static void judge_flight(struct party *p, struct guest *g, const struct guest_delivery *d)
+{
+    if (g->in_flight[d->packet_id]) { /* [MQTT-2.2.1-4], [MQTT-4.4.0-1] */
+        party_wrong(p, "guest %u: packet identifier %u is used while it is in use", g->index, d->packet_id);
+        return;
+    }
+    g->in_flight[d->packet_id] = 1;
+    if (++g->in_flight_count > g->receive_max) { /* [MQTT-3.3.4-9] */
+        party_wrong(p, "guest %u: more than its Receive Maximum of %u", g->index, g->receive_max);
+    }
+    if (d->dup && g->connections < 2) { /* [MQTT-3.3.1-1] */
+        party_wrong(p, "guest %u: DUP in the first connection of a session", g->index);
+    }
+}
+
+static void judge_will(struct party *p, struct guest *g, const struct guest_delivery *d, bool again)
+{
+    unsigned from = (unsigned)atoi(d->topic + 2), connection = (unsigned)atoi(d->payload);
+
+    if (from >= p->count || connection >= GUEST_WILLS_MAX) {
+        party_wrong(p, "guest %u gets a will of nobody: %s %s", g->index, d->topic, d->payload);
+        return;
+    }
+    uint32_t *seen = &p->guest[from].wills[connection].seen[g->index];
+    /* What does not wait for the disk may be published again after a crash. */
+    bool excused =
+        *seen != 1 + p->life && (d->qos == 0 || g->session != SESSION_THERE || g->expiry_s == 0 || g->unsure);
+    if (*seen && !again && !d->dup && !p->lossy && !excused) { /* [MQTT-3.1.2-10] */
+        party_wrong(p, "guest %u gets will %u of guest %u twice", g->index, connection, from);
+    }
+    *seen = 1 + p->life;
+}
+
+/* Messages of one guest, topic and QoS come in the order in which they were sent [MQTT-4.6.0-6]. One that was sent
+ * before this guest had subscribed may come late: it is sent again. */
+static void judge_order(struct party *p, struct guest *g, const struct guest_delivery *d, const struct guest_message *m)
+{
+    const struct guest_subscription *s = &g->subscriptions[g->wild ? FILTER_T : (enum guest_filter)m->topic];
+    uint32_t *last = &g->last_got[m->guest][m->topic][d->qos];
+
+    if (p->lossy || d->qos != m->qos || s->state != SUB_THERE || s->step >= m->step) {
+        return;
+    }
+    if (m->number < *last) {
+        party_wrong(p, "guest %u: %s of guest %u with QoS %u comes out of order (its message %u after %u)", g->index,
+                    d->payload, m->guest, d->qos, m->number, *last);
+    }
+    *last = m->number;
+}
+
+static void judge_count(struct party *p, struct guest *g, const struct guest_delivery *d, uint32_t number)
+{
+    const struct guest_message *m = &p->message[number];
+    uint8_t *got = &g->got[number];
+    /* What is for the time of a connection only does not wait for the disk. */
+    bool excused = p->lossy || m->perhaps_twice || (d->dup && g->unsure) || (m->interrupted && m->step < g->began_step);
+
+    if (*got > 0 && !excused) {
+        if (d->qos == 0 && m->qos != 1 && !m->interrupted) { /* nobody may send it again */
+            party_wrong(p, "guest %u gets message %u twice, with QoS 0", g->index, number);
+        } else if (d->qos == 2 && *got & GOT_EXACTLY) { /* [MQTT-4.3.3-7] and on */
+            party_wrong(p, "guest %u gets message %u twice, with QoS 2", g->index, number);
+        } else if (d->qos > 0 && m->qos == 2 && !d->dup) {
+            party_wrong(p, "guest %u gets message %u of QoS 2 anew", g->index, number);
+        }
+    }
+    if (*got == 0) {
+        judge_order(p, g, d, m);
+    }
+    *got = (uint8_t)((*got & GOT_EXACTLY) | (d->qos == 2 ? GOT_EXACTLY : 0) | 1);
+}
+
+/* Nothing that was sent after UNSUBACK [MQTT-3.10.4-2]. */
+static void judge_left(struct party *p, struct guest *g, uint32_t number)
+{
+    const struct guest_message *m = &p->message[number];
+    const struct guest_subscription *s = &g->subscriptions[g->wild ? FILTER_T : (enum guest_filter)m->topic];
+
+    if (!m->retain && s->state == SUB_LEFT && s->step < m->step) {
+        party_wrong(p, "guest %u gets message %u, and has unsubscribed in step %llu", g->index, number,
+                    (unsigned long long)s->step);
+    }
+}
+
+static void judge_message(struct party *p, struct guest *g, const struct guest_delivery *d, bool again)
+{
+    char *end;
+    uint32_t number = (uint32_t)strtoul(d->payload, &end, 10);
+    const struct guest_message *m = &p->message[number];
+    char topic[20];
+
+    if (number >= p->message_count || *end || end == d->payload) {
+        party_wrong(p, "guest %u gets what nobody has sent: %s %s", g->index, d->topic, d->payload);
+        return;
+    }
+    snprintf(topic, sizeof(topic), m->retain ? "r/%u" : "t/%u", m->retain ? m->guest : m->topic);
+    if (strcmp(topic, d->topic) != 0) {
+        party_wrong(p, "guest %u gets message %u on %s, it was sent to %s", g->index, number, d->topic, topic);
+    }
+    if (d->qos > 0) {
+        if (!d->dup && g->last_by_id[d->packet_id] == number + 1) {
+            party_wrong(p, "guest %u gets message %u again without DUP", g->index, number); /* [MQTT-3.3.1-1] */
+        }
+        if (g->last_by_id[d->packet_id] == number + 1 && g->answered_by_id[d->packet_id] && d->qos == 1 && !p->lossy &&
+            g->answered_by_id[d->packet_id] < p->settled_step) {
+            party_wrong(p, "guest %u gets message %u again, which it has acknowledged", g->index, number);
+        }
+        g->last_by_id[d->packet_id] = number + 1;
+        g->answered_by_id[d->packet_id] = 0;
+    }
+    judge_left(p, g, number);
+    if (d->retain && (!m->retain || g->index != 0)) {
+        party_wrong(p, "guest %u gets message %u as a retained one", g->index, number);
+    } else if (d->retain) {
+        p->retained_seen[m->guest] = number + 1;
+    } else if (!again && !m->retain) {
+        judge_count(p, g, d, number);
+    }
+}
+
+void judge_delivery(struct party *p, struct guest *g, const struct guest_delivery *d, bool again)
+{
+    if (d->qos > 0) {
+        judge_flight(p, g, d);
+    }
+    if (strncmp(d->topic, "w/", 2) == 0) {
+        judge_will(p, g, d, again);
+    } else if (d->payload[0] || strncmp(d->topic, "r/", 2) != 0) { /* who clears tells its subscribers too */
+        judge_message(p, g, d, again);
+    }
+}
+
+/* ---- the end ---- */
+
+static bool concerns(const struct guest *g, enum guest_filter f, const struct guest_message *m)
+{
+    const struct guest_subscription *s = &g->subscriptions[f];
+    return s->state == SUB_THERE && s->qos > 0 && s->step < m->step && (g->wild || m->topic == (uint8_t)f);
+}
+
+static void judge_losses(struct party *p, const struct guest *g)
+{
+    for (uint32_t i = 0; i < p->message_count; i++) {
+        const struct guest_message *m = &p->message[i];
+        bool wanted = concerns(g, FILTER_T, m) || concerns(g, FILTER_T1, m) || concerns(g, FILTER_T2, m);
+        if (wanted && m->acknowledged && m->qos > 0 && !m->retain && !g->got[i]) {
+            party_wrong(p, "guest %u has never got message %u of guest %u, acknowledged with QoS %u, sent in step %llu",
+                        g->index, i, m->guest, m->qos, (unsigned long long)m->step);
+        }
+    }
+}
+
+static void judge_wills(struct party *p, const struct guest *g)
+{
+    const struct guest_subscription *s = &g->subscriptions[FILTER_W];
+
+    for (unsigned from = 0; s->state == SUB_THERE && s->qos > 0 && from < p->count; from++) {
+        for (unsigned k = 0; k < GUEST_WILLS_MAX; k++) {
+            const struct guest_will *will = &p->guest[from].wills[k];
+            if (will->due && will->step > s->step && !will->seen[g->index]) {
+                party_wrong(p, "guest %u has never got will %u of guest %u, lost in step %llu", g->index, k, from,
+                            (unsigned long long)will->step);
+            }
+        }
+    }
+}
+
+/* What is retained of a guest is its last acknowledged message or a later one. */
+static void judge_retained(struct party *p, unsigned from)
+{
+    uint32_t least = 0, seen = p->retained_seen[from];
+    bool may_be_none = true;
+
+    for (uint32_t i = 0; i < p->message_count; i++) {
+        const struct guest_message *m = &p->message[i];
+        if (m->guest != from || !m->retain) {
+            continue;
+        }
+        if (m->acknowledged && m->step > p->forgotten_step) {
+            least = m->number;
+            may_be_none = m->clear;
+        }
+        may_be_none |= m->clear;
+    }
+    if (seen == 0 && !may_be_none) {
+        party_wrong(p, "nothing is retained of guest %u, its message %u was acknowledged", from, least);
+    } else if (seen != 0 && p->message[seen - 1].number < least) {
+        party_wrong(p, "the retained message of guest %u is its message %u, %u was acknowledged", from,
+                    p->message[seen - 1].number, least);
+    }
+}
+
+void party_judge(struct party *p)
+{
+    for (unsigned i = 0; i < p->count && !p->lossy; i++) {
+        const struct guest *g = &p->guest[i];
+        if (!g->welcome) {
+            party_wrong(p, "guest %u is not connected in the end", i);
+        }
+        if (g->open_count > 0) {
+            party_wrong(p, "guest %u: message %u is not acknowledged in the end", i, g->open[0].message);
+        }
+        judge_losses(p, g);
+        judge_wills(p, g);
+    }
+    for (unsigned i = 0; i < p->count && !p->lossy && p->guest[0].subscriptions[FILTER_R].state == SUB_THERE; i++) {
+        judge_retained(p, i);
+    }
+}
