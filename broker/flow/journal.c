@@ -18,6 +18,7 @@ static int reserve(struct journal *j, unsigned shard, size_t bytes)
     size_t need = j->writer.bytes.len + RECORD_HEAD_BYTES + bytes;
 
     if (need > STORE_BATCH_MAX || buf_grow(&j->writer.bytes, RECORD_HEAD_BYTES + bytes) != 0) {
+        j->writer.bytes.failed = false; /* what is in it is whole */
         return -ENOMEM;
     }
     if (!j->batch || j->batch->capacity < need) {

@@ -14,6 +14,16 @@ struct page {
     struct session *session; /* NULL: it has ended meanwhile */
 };
 
+/* Its messages cannot be had now: the client comes again, and then it is tried again. Not at once, for this may be in
+ * the midst of work on the session. */
+static void send_away(struct session *session)
+{
+    if (session->front) {
+        struct conn *conn = session->front;
+        conn_out(conn)->failed = true;
+    }
+}
+
 void page_want(struct broker *b, struct session *session)
 {
     uint8_t key[SNAPSHOT_KEY_MAX];
@@ -23,7 +33,8 @@ void page_want(struct broker *b, struct session *session)
     }
     struct page *page = calloc(1, sizeof(*page));
     if (!page) {
-        return; /* asked for again when the session is looked after next */
+        send_away(session);
+        return;
     }
     struct slice from = snapshot_key_queue(key, session->group, session->uid, session->queue->cold);
     page->session = session;
@@ -136,6 +147,7 @@ void page_finished(struct broker *b, struct store_task *task)
             if (rc) {
                 log_event(LOG_ERROR, "page_failed", {"client", LOG_SLICE(session_client_id(session))},
                           {"error", LOG_STR(strerror(-rc))});
+                send_away(session);
             }
             broker_metric(b, METRIC_QUEUED_BYTES, (int64_t)(session->queue->bytes - bytes_before));
             broker_metric(b, METRIC_QUEUED, (int64_t)session->queue->waiting - waiting_before);
