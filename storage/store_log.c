@@ -9,7 +9,8 @@
 #define COMMIT_BYTES (16u << 20) /* batches of one commit, about */
 #define TRIM_STEP 4096u          /* records a commit */
 #define PAUSE_MS 200u
-#define LOOK_MS 20u /* between two looks at the room that is left */
+#define SHORT_PAUSE_MS 5u /* memory comes back sooner than room on a disk */
+#define LOOK_MS 20u       /* between two looks at the room that is left */
 
 static void key_of(uint64_t lsn, uint8_t key[8])
 {
@@ -189,7 +190,7 @@ static int commit(struct lmdb_store *s, const struct store_batch *batches, size_
     int rc;
 
     if (table_make_room(s, &s->log, bytes) != 0) {
-        return MDB_MAP_FULL;
+        return ENOMEM;
     }
     do {
         rc = mdb_txn_begin(s->log.env, NULL, 0, &txn);
@@ -250,32 +251,49 @@ static void told(struct lmdb_store *s, struct store_batch *batch)
     }
 }
 
-static void pause_writer(void)
+static void pause_writer(unsigned ms)
 {
-    struct timespec t = {.tv_nsec = PAUSE_MS * 1000000L};
+    struct timespec t = {.tv_nsec = ms * 1000000L};
     nanosleep(&t, NULL);
+}
+
+/* Whether the commit can be done again: nothing of it is valid yet. LMDB takes its memory before it writes. */
+static bool again_later(struct lmdb_store *s, int rc, size_t bytes, bool first)
+{
+    if (rc == ENOMEM && !first) {
+        return true;
+    }
+    if (rc == ENOMEM) {
+        log_event(LOG_ERROR, "commit_delayed", {"store", LOG_STR(s->dir)}, {"reason", LOG_STR("no memory")});
+        return true;
+    }
+    if (!space_is_out(s, rc, bytes)) {
+        return false;
+    }
+    space_give_ballast(s);
+    if (atomic_load(&s->status) == STORE_OPEN) {
+        log_event(LOG_ERROR, "disk_full", {"store", LOG_STR(s->dir)}, {"waiting", LOG_INT(bytes)},
+                  {"refused", LOG_STR("what would make it grow")});
+    }
+    set_status(s, STORE_FULL);
+    return true;
 }
 
 /* Until they are written, or nothing can be written any more, or the store is closed on a full disk. */
 static void write_batches(struct lmdb_store *s, struct store_batch *batches, size_t bytes, bool *ret_more)
 {
     int rc;
-    bool full;
+    bool later, first = true;
 
-    while ((full = space_is_out(s, rc = commit(s, batches, bytes, ret_more), bytes))) {
-        space_give_ballast(s);
-        if (atomic_load(&s->status) == STORE_OPEN) {
-            log_event(LOG_ERROR, "disk_full", {"store", LOG_STR(s->dir)}, {"waiting", LOG_INT(bytes)},
-                      {"refused", LOG_STR("what would make it grow")});
-        }
-        set_status(s, STORE_FULL);
+    while ((later = again_later(s, rc = commit(s, batches, bytes, ret_more), bytes, first))) {
+        first = false;
         pthread_mutex_lock(&s->lock);
         bool closing = s->closing;
         pthread_mutex_unlock(&s->lock);
         if (closing) {
             break;
         }
-        pause_writer();
+        pause_writer(rc == ENOMEM ? SHORT_PAUSE_MS : PAUSE_MS);
     }
     if (rc == 0) {
         if (batches) {
@@ -283,7 +301,7 @@ static void write_batches(struct lmdb_store *s, struct store_batch *batches, siz
         }
         return;
     }
-    if (!full) {
+    if (!later) {
         table_error(s, &s->log, "commit", rc);
         set_status(s, STORE_FAILED);
     }

@@ -12,6 +12,8 @@
 #define CHECKPOINT_BYTES (32ull << 20) /* logged by all shards since: the group with the most is next */
 #define RETRY_MS 1000u
 
+_Static_assert(GROUPS == STORE_GROUPS, "the store trims behind the slowest of our groups");
+
 struct checkpoint {
     struct store_task *task; /* under way; NULL: none. The store has it */
     struct list gone;        /* struct group_gone: the rows that it deletes */
@@ -236,7 +238,7 @@ static int fill(struct broker *b, struct group *group, struct store_task *task)
         rc = put_session(task, CONTAINER_OF(at, struct session, in_changed), &value);
     }
     rc = rc ? rc : put_topics(b, task, group->id, c->topics, &value);
-    if (rc == 0 && task->len > 0) {
+    if (rc == 0 && (task->len > 0 || group->changed_bytes > 0)) { /* the digest too has changed */
         snapshot_put_applied(&value, task->lsn, group->digest);
         rc = put_row(task, snapshot_key_group(key, group->id, SNAPSHOT_APPLIED), &value);
     }
@@ -265,7 +267,15 @@ static void put_back(struct broker *b, struct group *group)
     b->checkpoint->next_due_ms = b->shard->now_ms + RETRY_MS;
 }
 
-static void begin(struct broker *b, struct group *group, uint64_t lsn)
+/* The number up to which the state has a group when all of it is written now: what comes from this shard gets a number
+ * above all that are durable. A shard that logs nothing would hold the log for ever with its own last number. */
+static uint64_t applied_now(struct broker *b)
+{
+    uint64_t own = journal_flush(b), durable = store_durable(b->node->store);
+    return own > durable ? own : durable;
+}
+
+static void begin(struct broker *b, struct group *group)
 {
     struct checkpoint *c = b->checkpoint;
     struct store_task *task = calloc(1, sizeof(*task));
@@ -279,7 +289,7 @@ static void begin(struct broker *b, struct group *group, uint64_t lsn)
     task->type = STORE_CHECKPOINT;
     task->owner = b->shard->index;
     task->group = group->id;
-    task->lsn = lsn;
+    task->lsn = applied_now(b);
     list_splice(&c->gone, &group->gone);
     c->topics = take_topics(group, c->topics);
     if (fill(b, group, task) != 0) {
@@ -295,6 +305,7 @@ static void begin(struct broker *b, struct group *group, uint64_t lsn)
         }
     }
     c->again = NULL;
+    c->next_due_ms = 0; /* pick knows */
     c->bytes -= group->changed_bytes < c->bytes ? group->changed_bytes : c->bytes;
     group->changed_bytes = 0;
     c->due_ms[group->id] = b->shard->now_ms + CHECKPOINT_MS;
@@ -302,12 +313,18 @@ static void begin(struct broker *b, struct group *group, uint64_t lsn)
     store_submit(b->node->store, task);
 }
 
+/* Whether the queue has anything in memory that is in rows. */
+static bool evictable(const struct queue *q)
+{
+    return q->stored_tail > (q->cold != q->cold_end ? q->cold_end : q->head);
+}
+
 static void evict(struct group *group)
 {
     struct session *s;
 
     for (size_t i = 0; (s = map_next(&group->sessions, &i)) != NULL;) {
-        if (s->durable && !s->front && !s->page && s->queue && s->queue->stored_tail > s->queue->cold_end) {
+        if (s->durable && !s->front && !s->page && s->queue && evictable(s->queue)) {
             queue_evict(s->queue, s->queue->stored_tail);
         }
     }
@@ -376,7 +393,7 @@ void checkpoint_turn(struct broker *b)
     }
     struct group *group = c->again ? c->again : pick(b);
     if (group) {
-        begin(b, group, journal_flush(b));
+        begin(b, group);
     }
 }
 
