@@ -114,6 +114,7 @@ struct store_operations {
     uint64_t (*append)(struct store *store, struct store_batch *batch);
     uint64_t (*durable)(struct store *store);
     void (*notify)(struct store *store, unsigned owner); /* NULL: it wakes everybody at each commit */
+    void (*leave)(struct store *store, unsigned owner);  /* NULL: it has no threads */
     enum store_status (*status)(struct store *store);
     void (*submit)(struct store *store, struct store_task *task);
     struct store_task *(*collect)(struct store *store, unsigned owner);
@@ -173,6 +174,14 @@ static inline void store_notify(struct store *s, unsigned owner)
 {
     if (s->operations->notify) {
         s->operations->notify(s, owner);
+    }
+}
+
+/* This shard ends: when this returns it is not being woken and will not be again. */
+static inline void store_leave(struct store *s, unsigned owner)
+{
+    if (s->operations->leave) {
+        s->operations->leave(s, owner);
     }
 }
 

@@ -38,12 +38,15 @@ struct lmdb_store {
     } * damaged;
 
     unsigned owners;
+    pthread_mutex_t waking; /* held while somebody is woken */
+    uint64_t gone;          /* under it: bits of the owners that have left */
     store_wake *wake;
     void *wake_arg;
     pthread_t writer, checkpointer, reader;
     atomic_uint_least64_t durable, log_bytes;
-    atomic_uint_least64_t notify; /* bits of the shards to be woken at the next commit */
-    atomic_int status;            /* enum store_status */
+    atomic_uint_least64_t notify;        /* bits of the shards to be woken at the next commit */
+    atomic_int status;                   /* enum store_status */
+    atomic_uint_least64_t damaged_count; /* records passed over */
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t appended, tasked, wanted;
@@ -77,7 +80,7 @@ uint64_t log_append(struct store *store, struct store_batch *batch);
 int log_replay(struct store *store, store_batch_visitor *visit, void *arg);
 int log_last(struct lmdb_store *s, uint64_t *ret_lsn); /* before the start; 0: the log is empty */
 void set_status(struct lmdb_store *s, enum store_status status);
-void wake_all(struct lmdb_store *s);
+void wake_owners(struct lmdb_store *s, uint64_t owners); /* bits */
 
 /* store_space.c */
 void space_make_ballast(struct lmdb_store *s);

@@ -52,6 +52,15 @@ static void notify(struct store *store, unsigned owner)
     atomic_fetch_or(&lmdb_store_of(store)->notify, 1ull << owner);
 }
 
+static void leave(struct store *store, unsigned owner)
+{
+    struct lmdb_store *s = lmdb_store_of(store);
+
+    pthread_mutex_lock(&s->waking);
+    s->gone |= 1ull << owner;
+    pthread_mutex_unlock(&s->waking);
+}
+
 static enum store_status status(struct store *store)
 {
     return (enum store_status)atomic_load_explicit(&lmdb_store_of(store)->status, memory_order_acquire);
@@ -60,6 +69,11 @@ static enum store_status status(struct store *store)
 static uint64_t log_bytes(struct store *store)
 {
     return atomic_load(&lmdb_store_of(store)->log_bytes);
+}
+
+uint64_t store_lmdb_damaged(struct store *store)
+{
+    return atomic_load(&lmdb_store_of(store)->damaged_count);
 }
 
 static int start(struct store *store, unsigned owners, store_wake *wake, void *wake_arg)
@@ -134,6 +148,7 @@ static void close_store(struct store *store)
     if (s->lock_fd >= 0) {
         close(s->lock_fd);
     }
+    pthread_mutex_destroy(&s->waking);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->appended);
     pthread_cond_destroy(&s->tasked);
@@ -150,6 +165,7 @@ static const struct store_operations operations = {
     .append = log_append,
     .durable = durable,
     .notify = notify,
+    .leave = leave,
     .status = status,
     .submit = state_submit,
     .collect = state_collect,
@@ -212,6 +228,7 @@ static struct lmdb_store *store_new(const char *dir)
         snprintf(s->dir, sizeof(s->dir), "%s", dir);
         s->lock_fd = -1;
         s->tail = &s->head;
+        pthread_mutex_init(&s->waking, NULL);
         pthread_mutex_init(&s->lock, NULL);
         pthread_cond_init(&s->appended, NULL);
         pthread_cond_init(&s->tasked, NULL);

@@ -39,6 +39,9 @@ int store_lmdb_open(const struct store_config *config, struct store **ret_store,
 /* The same without its lock, for reading beside a running node: only scan, replay, read and close. */
 int store_lmdb_open_readonly(const char *dir, struct store **ret_store, struct store_refusal *ret_refusal);
 
+/* Damaged records that scan, replay and read have passed over since it was opened. */
+uint64_t store_lmdb_damaged(struct store *store);
+
 /* A consistent copy of a store, whether a node has it open or not, into an empty or missing directory. */
 int store_lmdb_copy(const char *from, const char *to, struct store_refusal *ret_refusal);
 

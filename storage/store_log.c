@@ -106,11 +106,15 @@ uint64_t log_append(struct store *store, struct store_batch *batch)
     return lsn;
 }
 
-void wake_all(struct lmdb_store *s)
+void wake_owners(struct lmdb_store *s, uint64_t owners)
 {
+    pthread_mutex_lock(&s->waking);
     for (unsigned i = 0; i < s->owners; i++) {
-        s->wake(s->wake_arg, i);
+        if ((owners & ~s->gone) >> i & 1) {
+            s->wake(s->wake_arg, i);
+        }
     }
+    pthread_mutex_unlock(&s->waking);
 }
 
 void set_status(struct lmdb_store *s, enum store_status status)
@@ -119,7 +123,7 @@ void set_status(struct lmdb_store *s, enum store_status status)
         pthread_mutex_lock(&s->lock);
         pthread_cond_broadcast(&s->tasked); /* a checkpoint may wait for a log that will not come */
         pthread_mutex_unlock(&s->lock);
-        wake_all(s);
+        wake_owners(s, UINT64_MAX);
     }
 }
 
@@ -243,12 +247,7 @@ static void told(struct lmdb_store *s, struct store_batch *batch)
     pthread_mutex_lock(&s->lock);
     pthread_cond_signal(&s->tasked);
     pthread_mutex_unlock(&s->lock);
-    uint64_t owners = atomic_exchange(&s->notify, 0); /* behind the store of durable: who asks later sees that */
-    for (unsigned i = 0; i < s->owners; i++) {
-        if (owners >> i & 1) {
-            s->wake(s->wake_arg, i);
-        }
-    }
+    wake_owners(s, atomic_exchange(&s->notify, 0)); /* behind the store of durable: who asks later sees that */
 }
 
 static void pause_writer(unsigned ms)

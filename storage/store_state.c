@@ -65,7 +65,7 @@ static void finish(struct lmdb_store *s, struct store_task *task)
     }
     task_push(&s->finished[owner], task);
     pthread_mutex_unlock(&s->lock);
-    s->wake(s->wake_arg, owner);
+    wake_owners(s, 1ull << owner);
 }
 
 /* ---- checkpoints ---- */

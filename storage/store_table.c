@@ -170,6 +170,7 @@ void quarantine(struct lmdb_store *s, const struct table *t, const MDB_val *key,
 {
     char path[4096];
 
+    atomic_fetch_add(&s->damaged_count, 1);
     snprintf(path, sizeof(path), "%s/quarantine-%llu", s->dir, (unsigned long long)s->store.identity.boot);
     log_event(LOG_ERROR, "record_damaged", {"store", LOG_STR(s->dir)}, {"table", LOG_STR(t->name)},
               {"bytes", LOG_INT(value->mv_size)}, {"set_aside_in", LOG_STR(s->readonly ? "" : path)});

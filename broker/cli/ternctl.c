@@ -26,9 +26,14 @@ static const struct command {
      "Translate mosquitto's configuration and access rules into tern.yaml and acl.yaml. What has no counterpart is\n"
      "      named with file and line, and nothing is left out silently. DIRECTORY: the present one; --force: replaces\n"
      "      files that are there."},
-    {"store", "verify DIRECTORY | backup DIRECTORY TO | restore FROM DIRECTORY", store_main,
+    {"store", "verify DIRECTORY | backup DIRECTORY TO | restore FROM DIRECTORY | export DIRECTORY | import DIRECTORY",
+     store_main,
      "verify: read every record of a data directory and count what is there. backup: a copy as of one moment, while\n"
-     "      the node runs. restore: such a copy into an empty or missing directory, for a node that does not run yet."},
+     "      the node runs. restore: such a copy into an empty or missing directory, for a node that does not run yet.\n"
+     "      export: sessions, subscriptions, queued and retained messages of a copy, or of a node that does not run, "
+     "on\n"
+     "      standard output, a JSON object a line. import: such lines from standard input into a missing or empty\n"
+     "      directory, or beside what is there: each session and retained message replaces its namesake."},
 };
 
 static int usage(FILE *out, int status)

@@ -351,6 +351,9 @@ static void broker_stop(struct shard *shard)
     if (b->node->auth->pool) {
         worker_leave(b->node->auth->pool, shard->index);
     }
+    if (b->node->store) {
+        store_leave(b->node->store, shard->index);
+    }
     message_pool_trim(0); /* it is this thread's, which ends */
     tls_thread_end();
     route_table_asleep(b->node->routes, shard->index);
