@@ -187,6 +187,12 @@ WRAP(int, journal_record, struct broker *b, const struct command *command)
     return planted(PLANT_QOS2_NOT_LOGGED) ? 0 : __real_journal_record(b, command);
 }
 
+/* The second net beneath the same promise. */
+WRAP(bool, repeat_known, struct broker *b, const struct publication *pub, const struct session *session)
+{
+    return planted(PLANT_QOS2_NOT_LOGGED) ? false : __real_repeat_known(b, pub, session);
+}
+
 static bool not_logged(const struct command *c)
 {
     switch (c->type) {

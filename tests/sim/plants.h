@@ -23,7 +23,7 @@ PLANT(WILL_FORGOTTEN,     "will-forgotten",          60, "a will is not publishe
 /* the log */
 PLANT(NO_GATE,            "ack-before-commit",       60, "output does not wait for what it tells of")
 PLANT(ANSWER_EARLY,       "answer-before-commit",   300, "what another shard has answered is taken for durable")
-PLANT(QOS2_NOT_LOGGED,    "qos2-id-not-logged",     400, "the identifier of a QoS 2 message is not in the log")
+PLANT(QOS2_NOT_LOGGED,    "qos2-id-not-logged",     300, "the identifier of a QoS 2 message is not in the log, nor who has it")
 PLANT(SUBSCRIBE_NOT_LOGGED, "subscribe-not-logged", 400, "one SUBSCRIBE in three is not in the log")
 PLANT(UNSUBSCRIBE_NOT_LOGGED, "unsubscribe-not-logged", 100, "UNSUBSCRIBE is not in the log")
 PLANT(CLAIM_NOT_LOGGED, "claim-not-logged", 100, "one CONNECT in three is not in the log")

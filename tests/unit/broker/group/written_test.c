@@ -269,6 +269,49 @@ static int read_all(struct slice batch, unsigned *ret_records)
     return rc;
 }
 
+/* Every text longer than any slack: written_put asserts that record_bytes_max has room for it. */
+static void test_room(void)
+{
+    static uint8_t text[UINT16_MAX];
+    struct slice longest = slice_of(text, sizeof(text));
+    struct record_writer writer = {0};
+    unsigned records;
+
+    memset(text, 'x', sizeof(text));
+    text[sizeof(text) - 1] = 0; /* ends the name of a role */
+    begin();
+    struct session_share *share = written_share(longest, longest);
+    struct principal *p =
+        principal_new(&(struct principal_source){.user = longest, .roles = longest, .role_count = 1, .rates = rates});
+    assert(p);
+    p->listener = (const char *)text;
+    written_begin(&writer);
+    for (unsigned i = 0; i < made.count; i++) {
+        struct command c = made.steps[i].command;
+        if (c.type == COMMAND_CLAIM) {
+            c.claim.client_id = longest;
+            c.claim.principal = p;
+        } else if (c.type == COMMAND_SUBSCRIBE) {
+            c.subscribe.filter = longest;
+        } else if (c.type == COMMAND_UNSUBSCRIBE) {
+            c.unsubscribe = longest;
+        } else if (c.type == COMMAND_SHARE_JOIN) {
+            c.share.name = c.share.filter = longest;
+        } else if (c.type == COMMAND_SHARE_LEAVE) {
+            c.share_leave = share;
+        } else if (c.type == COMMAND_PUBLISH) {
+            c.publish.ids = longest;
+        }
+        written_put(&writer, 1, 1, &c, &made.steps[i].outcome);
+    }
+    record_end(&writer);
+    CHECK(read_all(buf_slice(&writer.bytes), &records) == 0 && records == made.count);
+    principal_unref(p);
+    free(share);
+    buf_deinit(&writer.bytes);
+    finish();
+}
+
 static void test_cut_anywhere(void)
 {
     unsigned records, ends = 0;
@@ -466,7 +509,7 @@ static void test_memory(void)
 }
 
 UNIT_MAIN("broker/group/written", {"what is read is what was written", test_round_trip},
-          {"a message once a batch", test_message_once}, {"the bytes of version 1", test_golden},
+          {"a message once a batch", test_message_once}, {"the bytes of version 1", test_golden}, {"room", test_room},
           {"cut anywhere", test_cut_anywhere}, {"a body of wrong length", test_body_of_wrong_length},
           {"bad bytes", test_bad_bytes}, {"bad principals", test_bad_principals}, {"any bit changed", test_any_bit},
           {"memory runs out", test_memory})
