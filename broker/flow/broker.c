@@ -84,7 +84,7 @@ static void end_all_sessions(struct broker *b, struct group *group)
 
         replay_forget(b, session);
         list_remove(&session->in_changed);
-        page_forget(session);
+        session->page = NULL; /* the store, which is closed, had it */
         group_apply(group, &command, &out);
         while ((at = list_pop(&session->subscriptions)) != NULL) {
             topic_tree_unsubscribe(b->tree, CONTAINER_OF(at, struct subscription, in_owner));
