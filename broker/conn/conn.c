@@ -224,6 +224,9 @@ void conn_peer_ended(struct conn *conn, int error)
     if (error == 0 && conn->paused && !(conn->paused & (PAUSE_OUTBOX | PAUSE_RATE))) {
         return;
     }
+    if (error == 0 && !conn->paused && !list_empty(&conn->in_ready)) { /* the wait is just over: conn_run_ready */
+        return;
+    }
     conn_handler->lost(conn, error);
 }
 

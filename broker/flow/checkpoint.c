@@ -10,18 +10,19 @@
 
 #define CHECKPOINT_MS 30000u           /* each group, if it has changed */
 #define CHECKPOINT_BYTES (32ull << 20) /* logged by all shards since: the group with the most is next */
-#define RETRY_MS 1000u
+#define RETRY_MS 1000u                 /* a group whose checkpoint has failed */
+#define PAUSE_MS 100u                  /* and whichever is next: what it deletes may be the room that the other needs */
 
 _Static_assert(GROUPS == STORE_GROUPS, "the store trims behind the slowest of our groups");
 
 struct checkpoint {
-    struct store_task *task; /* under way; NULL: none. The store has it */
-    struct list gone;        /* struct group_gone: the rows that it deletes */
-    struct group_topic *topics;
-    uint64_t due_ms[GROUPS]; /* monotonic, of this shard's groups */
-    uint64_t next_due_ms;    /* the least of them, or when to try again */
-    uint64_t bytes;          /* logged since, by all groups of the shard */
-    struct group *again;     /* the last one failed: it is to be the next */
+    struct store_task *task;            /* under way; NULL: none. The store has it */
+    struct list gone;                   /* struct group_gone: the rows that it deletes */
+    struct group_topic *topics[GROUPS]; /* taken out of the group's map, and not in the state yet */
+    uint64_t due_ms[GROUPS];            /* monotonic, of this shard's groups */
+    uint64_t next_due_ms;               /* the least of them */
+    uint64_t paused_until_ms;
+    uint64_t bytes; /* logged since, by all groups of the shard */
     bool hurry;
 };
 
@@ -82,11 +83,10 @@ void checkpoint_deinit(struct broker *b)
             while (list_pop(&group->changed)) {
             }
             free_gone(&group->gone);
-            free_topics(take_topics(group, NULL));
+            free_topics(take_topics(group, c->topics[g]));
         }
     }
     free_gone(&c->gone);
-    free_topics(c->topics);
     free(c);
     b->checkpoint = NULL;
 }
@@ -237,7 +237,7 @@ static int fill(struct broker *b, struct group *group, struct store_task *task)
     for (struct list *at = group->changed.next; at != &group->changed && rc == 0; at = at->next) {
         rc = put_session(task, CONTAINER_OF(at, struct session, in_changed), &value);
     }
-    rc = rc ? rc : put_topics(b, task, group->id, c->topics, &value);
+    rc = rc ? rc : put_topics(b, task, group->id, c->topics[group->id], &value);
     if (rc == 0 && (task->len > 0 || group->changed_bytes > 0)) { /* the digest too has changed */
         snapshot_put_applied(&value, task->lsn, group->digest);
         rc = put_row(task, snapshot_key_group(key, group->id, SNAPSHOT_APPLIED), &value);
@@ -248,8 +248,18 @@ static int fill(struct broker *b, struct group *group, struct store_task *task)
 
 /* ---- one group ---- */
 
-/* It did not come to be: everything is as changed as before. */
-static void put_back(struct broker *b, struct group *group)
+/* It did not come to be: once more, but others are not to wait for it. */
+static void retry(struct broker *b, struct group *group)
+{
+    struct checkpoint *c = b->checkpoint;
+
+    list_splice(&group->gone, &c->gone);
+    c->due_ms[group->id] = b->shard->now_ms + RETRY_MS;
+    c->paused_until_ms = b->shard->now_ms + PAUSE_MS;
+}
+
+/* Everything is as changed as before, and rows in front of a queue's head that were to go are there still. */
+static void put_back(struct group *group)
 {
     struct session *s;
 
@@ -257,14 +267,13 @@ static void put_back(struct broker *b, struct group *group)
         if (s->durable && s->stored) {
             if (s->queue) {
                 queue_not_stored(s->queue);
+                s->queue->stored_head = 0;
             }
             if (list_empty(&s->in_changed)) {
                 list_append(&group->changed, &s->in_changed);
             }
         }
     }
-    b->checkpoint->again = group;
-    b->checkpoint->next_due_ms = b->shard->now_ms + RETRY_MS;
 }
 
 /* The number up to which the state has a group when all of it is written now: what comes from this shard gets a number
@@ -281,9 +290,9 @@ static void begin(struct broker *b, struct group *group)
     struct store_task *task = calloc(1, sizeof(*task));
     struct list *at;
 
-    c->again = group; /* unless it comes to its end */
-    c->next_due_ms = b->shard->now_ms + RETRY_MS;
+    c->next_due_ms = 0; /* to be looked for */
     if (!task) {
+        retry(b, group);
         return;
     }
     task->type = STORE_CHECKPOINT;
@@ -291,11 +300,12 @@ static void begin(struct broker *b, struct group *group)
     task->group = group->id;
     task->lsn = applied_now(b);
     list_splice(&c->gone, &group->gone);
-    c->topics = take_topics(group, c->topics);
+    c->topics[group->id] = take_topics(group, c->topics[group->id]);
     if (fill(b, group, task) != 0) {
         log_event(LOG_WARN, "checkpoint_delayed", {"group", LOG_INT(group->id)}, {"reason", LOG_STR("no memory")});
         store_task_deinit(task);
         free(task);
+        retry(b, group);
         return;
     }
     while ((at = list_pop(&group->changed)) != NULL) {
@@ -304,8 +314,6 @@ static void begin(struct broker *b, struct group *group)
             queue_stored(s->queue);
         }
     }
-    c->again = NULL;
-    c->next_due_ms = 0; /* pick knows */
     c->bytes -= group->changed_bytes < c->bytes ? group->changed_bytes : c->bytes;
     group->changed_bytes = 0;
     c->due_ms[group->id] = b->shard->now_ms + CHECKPOINT_MS;
@@ -340,11 +348,13 @@ void checkpoint_finished(struct broker *b, struct store_task *task)
     if (task->error) {
         log_event(LOG_ERROR, "checkpoint_failed", {"group", LOG_INT(task->group)},
                   {"error", LOG_STR(strerror(-task->error))});
-        put_back(b, group);
+        put_back(group);
+        retry(b, group);
+        c->next_due_ms = 0;
     } else {
         free_gone(&c->gone);
-        free_topics(c->topics);
-        c->topics = NULL;
+        free_topics(c->topics[group->id]);
+        c->topics[group->id] = NULL;
         evict(group);
     }
     store_task_deinit(task);
@@ -373,7 +383,8 @@ static struct group *pick(struct broker *b)
         }
         c->next_due_ms = c->due_ms[g] < c->next_due_ms ? c->due_ms[g] : c->next_due_ms;
     }
-    if (c->hurry || c->bytes > CHECKPOINT_BYTES / b->shard->count) {
+    bool late = due && c->due_ms[due->id] + CHECKPOINT_MS <= b->shard->now_ms; /* the log waits for each of them */
+    if (!late && (c->hurry || c->bytes > CHECKPOINT_BYTES / b->shard->count)) {
         c->hurry = c->hurry && most->changed_bytes > 0;
         return most->changed_bytes > 0 ? most : due;
     }
@@ -384,14 +395,14 @@ void checkpoint_turn(struct broker *b)
 {
     struct checkpoint *c = b->checkpoint;
 
-    if (!c || c->task) {
+    if (!c || c->task || b->shard->now_ms < c->paused_until_ms) {
         return;
     }
     bool much = c->hurry || c->bytes > CHECKPOINT_BYTES / b->shard->count;
-    if (b->shard->now_ms < c->next_due_ms && (!much || c->again)) {
+    if (b->shard->now_ms < c->next_due_ms && !much) {
         return;
     }
-    struct group *group = c->again ? c->again : pick(b);
+    struct group *group = pick(b);
     if (group) {
         begin(b, group);
     }

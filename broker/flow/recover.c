@@ -392,6 +392,19 @@ static bool detach(struct broker *b, struct group *group, struct session *s)
     return ended;
 }
 
+static void detach_all(struct broker *b, struct group *group)
+{
+    struct session *s;
+    bool ended;
+
+    do {
+        ended = false;
+        for (size_t i = 0; (s = map_next(&group->sessions, &i)) != NULL;) {
+            ended |= s->attached_before && detach(b, group, s);
+        }
+    } while (ended); /* those behind it have moved: one may have been passed over */
+}
+
 void recover_turn(struct broker *b)
 {
     struct session *s;
@@ -408,11 +421,7 @@ void recover_turn(struct broker *b)
             broker_metric(b, METRIC_QUEUED, s->queue ? (int64_t)queue_count(s->queue) : 0);
             broker_metric(b, METRIC_QUEUED_BYTES, s->queue ? (int64_t)s->queue->bytes : 0);
         }
-        for (size_t i = 0; (s = map_next(&group->sessions, &i)) != NULL;) {
-            if (s->attached_before && detach(b, group, s)) {
-                i = 0; /* the table has changed */
-            }
-        }
+        detach_all(b, group);
     }
     goodbye_arm(b);
 }
