@@ -339,6 +339,7 @@ int acl_parse_claim(struct slice json, char *error, size_t error_size, struct ac
         (*ret_acl)->claim = malloc(json.len);
         if (!(*ret_acl)->claim) {
             acl_free(*ret_acl);
+            *ret_acl = NULL;
             return -ENOMEM;
         }
         memcpy((*ret_acl)->claim, json.ptr, json.len);

@@ -25,9 +25,7 @@ void goodbye_session(struct broker *b, struct outcome *out)
         replay_forget(b, ended);
         subscribe_forget(b, ended);
         checkpoint_forget(b, ended);
-        for (uint64_t n = ended->queue ? ended->queue->head : 0; ended->queue && n != ended->queue->tail; n++) {
-            broker_metric(b, METRIC_QUEUED, queue_at(ended->queue, n)->state == QUEUE_DONE ? 0 : -1);
-        }
+        broker_metric(b, METRIC_QUEUED, ended->queue ? -(int64_t)queue_count(ended->queue) : 0);
         broker_metric(b, METRIC_QUEUED_BYTES, ended->queue ? -(int64_t)ended->queue->bytes : 0);
         session_free(ended);
     }
