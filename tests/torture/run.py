@@ -95,6 +95,18 @@ class Scene:
         if self.armed:
             self.failed, self.armed = self.memory.disarm(), False
 
+    def answered_now(self):
+        """While every third allocation fails LMDB cannot commit, and what waits for the disk waits on: is it answered,
+        or sent away, now that memory is back? One failure alone is no excuse."""
+        for c in self.clients if self.period else []:
+            try:
+                if c.sock:
+                    c.receive()
+                    return True
+            except (Failure, ConnectionError):
+                continue
+        return False
+
     def end(self):
         """Nothing of the flow's clients may stay: end each session by a clean one that ends too."""
         self.memory_is_back()
@@ -116,7 +128,7 @@ def play(flow, scene):
         scene.memory_is_back()
         if not scene.failed:
             raise AssertionError("no allocation failed, and yet: %s" % e) from e
-        if "nothing came" in str(e):
+        if "nothing came" in str(e) and not scene.answered_now():
             raise AssertionError("neither answered nor sent away: %s" % e) from e
     finally:
         scene.memory_is_back()
