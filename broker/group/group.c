@@ -283,13 +283,15 @@ static void apply_publish_decided(const struct command *c, struct outcome *out)
     struct queue *q = c->session->queue;
     uint64_t dropped = c->decided->dropped;
 
-    if (dropped != UINT64_MAX && !in_queue(q, dropped)) {
+    if (dropped != UINT64_MAX && dropped >= q->tail) {
         out->error = -EBADMSG;
         return;
     }
     out->error = queue_push_at(q, &c->publish, c->decided->number);
     if (dropped != UINT64_MAX && !out->error) {
-        leave_queue(q, dropped, out);
+        if (in_queue(q, dropped)) { /* else a number without a message, which was cold when it was decided */
+            leave_queue(q, dropped, out);
+        }
         out->replaced_oldest = true;
     }
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define RING_START 8u
+#define RING_MAX (1u << 26) /* 1.5 GiB: what would need more is damaged, or never answers */
 
 struct queue *queue_new(void)
 {
@@ -93,11 +94,16 @@ static bool id_taken(const struct queue *q, uint64_t number)
     return false;
 }
 
+/* Slots for so many more entries. Returns 0 or -ENOMEM. */
 static int ring_room(struct queue *q, uint64_t count)
 {
+    uint64_t wanted = hot_count(q) + count;
     uint32_t slots = q->mask + 1;
 
-    while (hot_count(q) + count > slots) {
+    if (count > RING_MAX || wanted > RING_MAX) {
+        return -ENOMEM;
+    }
+    while (wanted > slots) {
         slots *= 2;
     }
     return slots > q->mask + 1 ? ring_resize(q, slots) : 0;
@@ -258,26 +264,37 @@ static void narrow_gap(struct queue *q, uint64_t count)
     q->cold += count;
 }
 
-size_t queue_entry_bytes(const struct queue *q, uint64_t number)
+uint64_t queue_entry_bytes(const struct queue *q, uint64_t number)
 {
     if (queue_is_cold(q, number)) {
-        return (size_t)(q->cold_bytes / (q->cold_end - q->cold));
+        return q->cold_bytes / (q->cold_end - q->cold);
     }
     return message_size(queue_at(q, number)->message);
 }
 
-/* When nothing is cold any more: what was guessed of single cold ones is counted. */
+/* When nothing is cold any more, what was wrongly guessed of single cold ones is known. */
 static void settle(struct queue *q)
 {
-    if (q->cold != q->cold_end) {
-        return;
+    if (q->cold == q->cold_end) {
+        q->bytes -= q->cold_bytes;
+        q->waiting -= q->cold_waiting;
+        q->cold_bytes = q->cold_waiting = 0;
     }
-    q->cold_bytes = q->bytes = 0;
-    q->waiting = 0;
-    for (uint64_t n = q->head; n != q->tail; n++) {
-        const struct queue_entry *e = queue_at(q, n);
-        q->waiting += e->state == QUEUE_WAITING;
-        q->bytes += e->message ? message_size(e->message) : 0;
+}
+
+/* An entry has come out of the gap: the accounts of what is in memory are exact, those of the gap may be off, by what
+ * was guessed of others and by what was sent and acknowledged since its row was written. */
+static void count_read(struct queue *q, const struct queue_entry *e)
+{
+    uint64_t bytes = e->message ? message_size(e->message) : 0;
+    uint64_t counted = bytes < q->cold_bytes ? bytes : q->cold_bytes;
+
+    q->cold_bytes -= counted;
+    q->bytes += bytes - counted;
+    if (e->state == QUEUE_WAITING && q->cold_waiting > 0) {
+        q->cold_waiting--;
+    } else if (e->state == QUEUE_WAITING) {
+        q->waiting++;
     }
 }
 
@@ -297,7 +314,10 @@ static void drop_first_cold(struct queue *q)
     }
     q->cold_bytes -= bytes;
     q->bytes -= bytes;
-    q->waiting -= q->waiting > 0; /* it may have been a number without a message */
+    if (q->cold_waiting > 0) { /* else it was a number without a message */
+        q->cold_waiting--;
+        q->waiting--;
+    }
     settle(q);
     advance(q);
 }
@@ -421,6 +441,7 @@ void queue_not_stored(struct queue *q)
     for (uint64_t n = hot_first(q); n != q->tail; n = hot_next(q, n)) {
         queue_at(q, n)->changed = true;
     }
+    q->stored_head = 0; /* rows in front of head that were to be deleted may be there still */
 }
 
 /* Where a gap may begin: behind what was sent before, or is not as it is in its row. */
@@ -473,6 +494,7 @@ uint64_t queue_evict(struct queue *q, uint64_t then)
     }
     q->cold_end = end;
     q->cold_bytes += bytes;
+    q->cold_waiting += (uint32_t)(end - from);
     ring_shrink(q);
     return bytes;
 }
@@ -486,7 +508,7 @@ int queue_restore(struct queue *q, uint64_t head, uint64_t tail, uint32_t waitin
     }
     q->head = q->sent = q->cold = q->stored_head = head;
     q->tail = q->cold_end = q->stored_tail = tail;
-    q->waiting = waiting;
+    q->waiting = q->cold_waiting = waiting < tail - head ? waiting : (uint32_t)(tail - head);
     q->bytes = q->cold_bytes = head == tail ? 0 : bytes;
     q->resend_below = resend_below;
     return 0;
@@ -502,7 +524,7 @@ int queue_load(struct queue *q, struct queue_page_entry *entries, uint32_t count
     uint64_t first = q->cold, numbers = upto - first;
 
     assert(upto >= first && upto <= q->cold_end);
-    if (numbers > QUEUE_SPAN_MAX || ring_room(q, numbers) != 0) {
+    if (ring_room(q, numbers) != 0) {
         return -ENOMEM;
     }
     narrow_gap(q, numbers);
@@ -510,12 +532,8 @@ int queue_load(struct queue *q, struct queue_page_entry *entries, uint32_t count
         *queue_at(q, n) = (struct queue_entry){.state = QUEUE_DONE};
     }
     for (uint32_t i = 0; i < count; i++) {
-        struct queue_entry *e = &entries[i].entry;
-        *queue_at(q, entries[i].number) = *e;
-        if (e->message) {
-            size_t bytes = message_size(e->message);
-            q->cold_bytes -= bytes < q->cold_bytes ? bytes : q->cold_bytes;
-        }
+        *queue_at(q, entries[i].number) = entries[i].entry;
+        count_read(q, &entries[i].entry);
     }
     settle(q);
     advance(q);

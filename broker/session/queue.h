@@ -60,7 +60,8 @@ struct queue {
     uint64_t head, sent, tail;
     uint64_t bytes;                    /* message_size of all entries that hold a message, cold ones included */
     uint64_t cold, cold_end;           /* equal: nothing is cold */
-    uint64_t cold_bytes;               /* those of `bytes` that are cold */
+    uint64_t cold_bytes;               /* those of `bytes` that are cold: the rest is exact, these may be a guess */
+    uint32_t cold_waiting;             /* those of `waiting` that are cold: the same */
     uint64_t stored_head, stored_tail; /* entries that may have a row in the store; equal: none */
     uint64_t resend_below;             /* those with a lower number may have been sent before the node was started */
 };
@@ -146,13 +147,15 @@ bool queue_was_sent(struct queue *q, uint64_t number);
  * row must be written (*ret_entry, not DONE) or deleted (NULL), and false when there is none; go on with
  * *io_number + 1. In between the queue is not changed. */
 bool queue_next_changed(const struct queue *q, uint64_t *io_number, const struct queue_entry **ret_entry);
-/* All of these have been handed to the store. Should that fail: queue_not_stored, and all rows are written again. */
+/* All of these have been handed to the store. Should that fail: queue_not_stored, and all rows are written, and all in
+ * front of head deleted, again. */
 void queue_stored(struct queue *q);
 void queue_not_stored(struct queue *q);
 /* Rows below `then` (a value of tail) are in the store for good: let go of the memory of those that wait there
  * unchanged. Only while nobody is connected and the queue is rewound. Returns the bytes of messages given up. */
 uint64_t queue_evict(struct queue *q, uint64_t then);
-/* All entries in [head, tail) are in rows: the queue as a row of the state says. 0 or -ENOMEM. */
+/* All entries in [head, tail) are in rows: the queue as a row of the state says. The accounts of the row may
+ * be off by what its entries' rows do not say yet: they come right as the entries are read. 0 or -EBADMSG. */
 int queue_restore(struct queue *q, uint64_t head, uint64_t tail, uint32_t waiting, uint64_t bytes,
                   uint64_t resend_below);
 /* Whether the next to be sent is cold: a page of rows from q->cold on is wanted. queue_next gives NULL then. */
