@@ -275,7 +275,7 @@ static void damage(const char *table, const void *key, size_t key_len)
     char path[128];
     MDB_env *env;
     MDB_txn *txn;
-    MDB_dbi dbi;
+    MDB_dbi dbi = 0;
     MDB_val k = {key_len, (void *)(uintptr_t)key}, v;
     uint8_t copy[512];
 
