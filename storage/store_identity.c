@@ -72,6 +72,17 @@ static int write_file(const char *path, const struct identity_file *f)
     return rc;
 }
 
+int directory_sync(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = fsync(fd) == 0 ? 0 : -errno;
+    close(fd);
+    return rc;
+}
+
 int identity_save(const char *dir, const struct store_identity *identity, struct store_refusal *r)
 {
     char path[4096], fresh[4096 + 8];
@@ -88,12 +99,6 @@ int identity_save(const char *dir, const struct store_identity *identity, struct
     if (rc == 0 && rename(fresh, path) != 0) {
         rc = -errno;
     }
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (rc == 0 && (fd < 0 || fsync(fd) != 0)) {
-        rc = -errno;
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
+    rc = rc ? rc : directory_sync(dir);
     return rc ? refuse(r, rc, "%s cannot be written: %s", path, strerror(-rc)) : 0;
 }

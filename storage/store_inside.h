@@ -105,6 +105,7 @@ struct store_task *task_pop(struct task_queue *queue);
 /* store_identity.c: 0, -ENOENT, or an errno with the sentence set */
 int identity_load(const char *dir, struct store_identity *ret_identity, struct store_refusal *ret_refusal);
 int identity_save(const char *dir, const struct store_identity *identity, struct store_refusal *ret_refusal);
+int directory_sync(const char *path); /* the names in it: 0 or a negative errno */
 int refuse(struct store_refusal *refusal, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -202,6 +202,36 @@ static bool file_there(const struct lmdb_store *s, const char *name)
     return stat(path, &st) == 0 && st.st_size > 0;
 }
 
+/* Before there is an identity a file of LMDB's two first pages, or of a part of them, is what a power cut has left of
+ * the very first start. Nothing was ever stored in it, and LMDB would refuse it. */
+static void remove_unborn(const struct lmdb_store *s, const char *name)
+{
+    char path[4096];
+    struct stat st;
+
+    snprintf(path, sizeof(path), "%s/%s/data.mdb", s->dir, name);
+    if (stat(path, &st) == 0 && st.st_size <= 2 * sysconf(_SC_PAGESIZE)) {
+        unlink(path);
+    }
+}
+
+/* The files of a store that is new, and their names: they survive a power cut before the identity says that they are
+ * there. LMDB would sync them with their first commit, and the state has its first only at a checkpoint. */
+static int sync_new(struct lmdb_store *s, struct store_refusal *r)
+{
+    static const char *const places[] = {"log", "state", ".."};
+    char path[4096];
+    int rc = mdb_env_sync(s->log.env, 1);
+
+    rc = rc ? rc : mdb_env_sync(s->state.env, 1);
+    rc = rc > 0 ? -rc : rc;
+    for (size_t i = 0; i < COUNT_OF(places) && rc == 0; i++) {
+        snprintf(path, sizeof(path), "%s/%s", s->dir, places[i]);
+        rc = directory_sync(path);
+    }
+    return rc ? refuse(r, rc, "the store in %s cannot be written: %s", s->dir, strerror(-rc)) : 0;
+}
+
 static int open_tables(struct lmdb_store *s, const struct store_config *config, bool fresh, struct store_refusal *r)
 {
     size_t log_map = config->log_map_bytes ? config->log_map_bytes : MAP_START;
@@ -210,6 +240,10 @@ static int open_tables(struct lmdb_store *s, const struct store_config *config, 
     if (!fresh && (!file_there(s, "log") || !file_there(s, "state"))) {
         return refuse(r, -EUCLEAN, "the store in %s has lost its %s/data.mdb: restore it from a backup", s->dir,
                       file_there(s, "log") ? "state" : "log");
+    }
+    if (fresh) {
+        remove_unborn(s, "log");
+        remove_unborn(s, "state");
     }
     int rc = table_open(s, &s->log, "log", log_map);
     rc = rc ? rc : table_open(s, &s->state, "state", state_map);
@@ -273,6 +307,9 @@ static int open_all(struct lmdb_store *s, const struct store_config *config, str
                       s->dir, s->dir);
     }
     s->store.identity.boot++;
+    if (rc == 0 && fresh) {
+        rc = sync_new(s, r);
+    }
     rc = rc ? rc : identity_save(s->dir, &s->store.identity, r);
     if (rc) {
         return rc;

@@ -338,6 +338,29 @@ static void test_one_process(void)
     remove_dir();
 }
 
+/* What a power cut leaves of a very first start, before there was an identity: it begins anew. */
+static void test_cut_first_start(void)
+{
+    static const struct {
+        const char *name;
+        off_t log, state; /* bytes of their data.mdb, zeros; -1: there is none */
+    } cases[] = {{"half of the log", 4096, -1}, {"empty files", 0, 0}, {"both, of nothing", 8192, 8192}};
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char command[400];
+        make_dir();
+        snprintf(command, sizeof(command),
+                 "cd %s; mkdir log state; [ %ld = -1 ] || truncate -s %ld log/data.mdb; "
+                 "[ %ld = -1 ] || truncate -s %ld state/data.mdb",
+                 dir, cases[i].log, cases[i].log, cases[i].state, cases[i].state);
+        CHECK(system(command) == 0);
+        struct store *store = open_store(0, true);
+        CHECK_CASE(cases[i].name, append_numbers(store, 1, 2, 100) == 2);
+        store_close(store);
+        remove_dir();
+    }
+}
+
 /* A copy beside a store that goes on: everything up to some moment, and nothing behind a gap. */
 static void test_copy(void)
 {
@@ -367,4 +390,5 @@ static void test_copy(void)
 }
 
 UNIT_MAIN("storage/store_lmdb", {"log", test_log}, {"map grows", test_map_grows}, {"trim", test_trim},
-          {"rows", test_rows}, {"damage", test_damage}, {"one process", test_one_process}, {"copy", test_copy})
+          {"rows", test_rows}, {"damage", test_damage}, {"one process", test_one_process}, {"copy", test_copy},
+          {"cut first start", test_cut_first_start})
