@@ -1,5 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -27,7 +29,51 @@ int table_error(const struct lmdb_store *s, const struct table *t, const char *d
     }
 }
 
-/* A file that ends before its last page: LMDB would find out by a SIGBUS. */
+static sigjmp_buf not_there;
+
+static void on_missing_page(int number)
+{
+    siglongjmp(not_there, number);
+}
+
+/* Whether the table of free pages (0, as in mdb_stat) has all of first..last. Not when it is itself not there. */
+static bool free_has(MDB_txn *txn, uint64_t first, uint64_t last)
+{
+    MDB_cursor *cursor;
+    MDB_val k, v;
+    uint64_t found = 0;
+
+    if (mdb_cursor_open(txn, 0, &cursor) != 0) {
+        return false;
+    }
+    while (mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
+        const size_t *pages = v.mv_data; /* how many, then their numbers */
+        for (size_t i = 1; i <= pages[0] && i < v.mv_size / sizeof(*pages); i++) {
+            found += pages[i] >= first && pages[i] <= last;
+        }
+    }
+    mdb_cursor_close(cursor);
+    return found == last - first + 1;
+}
+
+/* A transaction that takes pages at the end and gives them back never writes them: a file may well end before its last
+ * page, when what is missing is free. Only while it is being opened, by one thread. */
+static bool missing_is_free(const struct table *t, uint64_t first, uint64_t last)
+{
+    struct sigaction action = {.sa_handler = on_missing_page}, before;
+    MDB_txn *txn;
+
+    if (mdb_txn_begin(t->env, NULL, MDB_RDONLY, &txn) != 0) {
+        return false;
+    }
+    sigaction(SIGBUS, &action, &before);
+    bool all_free = sigsetjmp(not_there, 1) == 0 && free_has(txn, first, last);
+    sigaction(SIGBUS, &before, NULL);
+    mdb_txn_abort(txn);
+    return all_free;
+}
+
+/* A file that ends before a page that is in use: LMDB would find out by a SIGBUS. */
 static int check_length(const struct lmdb_store *s, const struct table *t)
 {
     char path[4096];
@@ -40,7 +86,8 @@ static int check_length(const struct lmdb_store *s, const struct table *t)
         return 0;
     }
     uint64_t need = ((uint64_t)info.me_last_pgno + 1) * pages.ms_psize;
-    if ((uint64_t)st.st_size < need && info.me_last_txnid > 0) {
+    if ((uint64_t)st.st_size < need && info.me_last_txnid > 0 &&
+        !missing_is_free(t, (uint64_t)st.st_size / pages.ms_psize, info.me_last_pgno)) {
         log_event(LOG_ERROR, "store_error", {"file", LOG_STR(path)}, {"bytes", LOG_INT(st.st_size)},
                   {"needed", LOG_INT(need)}, {"error", LOG_STR("the file was cut short")});
         return -EUCLEAN;

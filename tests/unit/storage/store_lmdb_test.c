@@ -6,10 +6,12 @@
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "proto/base/log.h"
+#include "storage/store_inside.h"
 #include "tests/lib/unit.h"
 
 static char dir[64];
@@ -361,6 +363,38 @@ static void test_cut_first_start(void)
     }
 }
 
+/* A file ends before its last page when the last transaction took that page and gave it back: nothing is missing. */
+static void test_free_pages_at_the_end(void)
+{
+    struct found f = {0};
+    char path[128], *large = malloc(40001);
+    struct stat st;
+    MDB_envinfo info;
+
+    make_dir();
+    memset(large, 'x', 40000);
+    large[40000] = '\0';
+    struct store *store = open_store(0, true);
+    for (unsigned i = 0; i < 5; i++) {
+        checkpoint(store, 0, 0, "a", "1"); /* pages of its own that LMDB may use again: now it gives back at once */
+    }
+    struct store_task *task = new_task(STORE_CHECKPOINT);
+    CHECK(store_task_put(task, SLICE("b"), slice_str(large)) == 0);
+    CHECK(store_task_delete(task, SLICE("b")) == 0);
+    CHECK(finish(store, task) == 0);
+    free_task(task);
+    mdb_env_info(lmdb_store_of(store)->state.env, &info);
+    snprintf(path, sizeof(path), "%s/state/data.mdb", dir);
+    CHECK(stat(path, &st) == 0 && (size_t)st.st_size < (info.me_last_pgno + 1) * 4096);
+    store_close(store);
+    store = open_store(0, false);
+    CHECK(store_scan(store, SLICE(""), see_row, &f) == 0);
+    CHECK(strcmp(f.text, "a=1 ") == 0);
+    store_close(store);
+    free(large);
+    remove_dir();
+}
+
 /* A copy beside a store that goes on: everything up to some moment, and nothing behind a gap. */
 static void test_copy(void)
 {
@@ -391,4 +425,4 @@ static void test_copy(void)
 
 UNIT_MAIN("storage/store_lmdb", {"log", test_log}, {"map grows", test_map_grows}, {"trim", test_trim},
           {"rows", test_rows}, {"damage", test_damage}, {"one process", test_one_process}, {"copy", test_copy},
-          {"cut first start", test_cut_first_start})
+          {"cut first start", test_cut_first_start}, {"free pages at the end", test_free_pages_at_the_end})
