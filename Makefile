@@ -36,7 +36,7 @@ FUZZ := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TESTLIB_SRC := $(filter-out tests/lib/failing_malloc.c,$(wildcard tests/lib/*.c))
 TESTLIB_OBJ := $(TESTLIB_SRC:%.c=$(B)/%.o)
 C_FILES := $(wildcard proto/*/*.[ch] storage/*.[ch] cluster/*.[ch] broker/*.[ch] broker/*/*.[ch] bench/*.[ch] bench/*/*.[ch] \
-	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/unit/bench/*.[ch] tests/unit/sim/*.[ch] tests/unit/storage/*.[ch] tests/sim/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
+	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/unit/bench/*.[ch] tests/unit/sim/*.[ch] tests/unit/storage/*.[ch] tests/sim/*.[ch] tests/crash/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
 
 all: $(B)/tern $(B)/ternctl $(B)/tern-bench
 
@@ -50,6 +50,7 @@ help:
 	@echo 'make test-tsan     the unit tests of several threads with the thread sanitizer'
 	@echo 'make torture       each allocation of the running broker fails once, in every flow'
 	@echo 'make sim           500 simulated stories of crashes, and each planted bug found; make sim-long: for SIM_HOURS'
+	@echo 'make crash         10,000 power cuts of a store that works, and each planted bug found'
 	@echo 'make check         formatting, include rules, static analysis, reference in the README'
 	@echo 'make format        format all C files'
 	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (20)'
@@ -102,6 +103,11 @@ $(B)/tern-sim: $(WORLD_OBJ) $(B)/tern.a
 	$(SAY) '  LINK  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PLANTED) $(LDLIBS)
 
+# Power cuts: this program's own pwrite, fdatasync and so on stand before the C library's, for liblmdb.so too.
+$(B)/tern-crash: $(patsubst %.c,$(B)/%.o,$(wildcard tests/crash/*.c)) $(B)/tern.a
+	$(SAY) '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -Wl,--wrap=mdb_env_open $(LDLIBS)
+
 SIM_OBJ := $(patsubst %,$(B)/tests/lib/%.o,sim_io sim_node judge)
 
 $(FUZZ): $(B)/%: $(B)/%.o $(SIM_OBJ) $(B)/tern.a
@@ -151,6 +157,12 @@ run-sim: $(B)/tern-sim
 run-sim-long: $(B)/tern-sim
 	@$(B)/tern-sim --hours $(SIM_HOURS)
 
+# Power cuts of a store at work: so many images, then every planted bug until it is found.
+CRASH_IMAGES ?= 10000
+CRASH_SEED ?= 1
+crash: $(B)/tern-crash
+	@$(B)/tern-crash --images $(CRASH_IMAGES) --seed $(CRASH_SEED) --plants
+
 torture: $(B)/tern $(B)/failing_malloc.so
 	@$(PYTHON) tests/torture/run.py --tern $(B)/tern
 
@@ -193,7 +205,7 @@ install: $(B)/tern $(B)/ternctl $(B)/tern-bench
 clean:
 	rm -rf build
 
-.PHONY: all help units fuzzers setup run test test-quick torture sim sim-long run-sim run-sim-long test-asan test-tsan check check-format format check-layers \
+.PHONY: all help units fuzzers setup run test test-quick torture crash sim sim-long run-sim run-sim-long test-asan test-tsan check check-format format check-layers \
 	check-static check-readme fuzz bench install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -58,6 +58,7 @@ STAGES = [
           seconds=1200),
     Stage("memory fails", ["make", "torture"]),
     Stage("simulator", ["make", "-j2", "sim"]),
+    Stage("crash images", ["make", "-j2", "crash", "CRASH_IMAGES=1000"]),
     Stage("real clients, io_uring", [PYTHON, "tests/e2e/run.py", "--tern", "build/release/tern", "--backend", "io_uring"],
           seconds=1200, why_not=io_uring_forbidden),
     # Who may come in and what for is the same over either door to the kernel.
