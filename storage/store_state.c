@@ -117,6 +117,7 @@ static int checkpoint(struct lmdb_store *s, const struct store_task *task)
 {
     MDB_txn *txn;
     int rc;
+    bool committing = false;
 
     if (task->len == 0) {
         return 0;
@@ -130,13 +131,21 @@ static int checkpoint(struct lmdb_store *s, const struct store_task *task)
             break;
         }
         rc = operate(s, txn, task);
+        committing = rc == 0;
         if (rc) {
             mdb_txn_abort(txn);
         } else {
             rc = mdb_txn_commit(txn);
         }
     } while (rc == MDB_MAP_FULL && table_grow(s, &s->state) == 0);
-    return space_is_out(s, rc, task->len) ? -ENOSPC : table_error(s, &s->state, "checkpoint", rc);
+    if (space_is_out(s, rc, task->len)) {
+        return -ENOSPC;
+    }
+    int error = table_error(s, &s->state, "checkpoint", rc);
+    if (rc == MDB_PANIC || (committing && rc != 0 && rc != ENOMEM && rc != MDB_MAP_FULL)) {
+        set_status(s, STORE_FAILED); /* what is on the disk is not known; and LMDB may not even read any more */
+    }
+    return error;
 }
 
 void *state_thread(void *arg)
