@@ -33,7 +33,7 @@ BENCH_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard bench/*/*.c))
 UNIT_SRC := $(wildcard tests/unit/*/*/*_test.c tests/unit/*/*_test.c)
 UNIT := $(UNIT_SRC:%.c=$(B)/%)
 FUZZ := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
-TESTLIB_SRC := $(filter-out tests/lib/failing_malloc.c,$(wildcard tests/lib/*.c))
+TESTLIB_SRC := $(filter-out tests/lib/failing_%.c,$(wildcard tests/lib/*.c))
 TESTLIB_OBJ := $(TESTLIB_SRC:%.c=$(B)/%.o)
 C_FILES := $(wildcard proto/*/*.[ch] storage/*.[ch] cluster/*.[ch] broker/*.[ch] broker/*/*.[ch] bench/*.[ch] bench/*/*.[ch] \
 	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/unit/bench/*.[ch] tests/unit/sim/*.[ch] tests/unit/storage/*.[ch] tests/sim/*.[ch] tests/crash/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
@@ -114,12 +114,12 @@ $(FUZZ): $(B)/%: $(B)/%.o $(SIM_OBJ) $(B)/tern.a
 	$(SAY) '  LINK  $@'
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(SIM_OBJ) $(B)/tern.a $(LDLIBS)
 
-# Preloaded into the broker by tests/torture.
-$(B)/failing_malloc.so: tests/lib/failing_malloc.c
+# Preloaded into the broker by tests/torture, and by tests/e2e/failing_disk.py.
+$(B)/failing_%.so: tests/lib/failing_%.c
 	@mkdir -p $(dir $@)
 	$(CC) $(filter-out -fPIE,$(CFLAGS)) -fPIC -shared -o $@ $<
 
-units: $(UNIT)
+units: $(UNIT) $(if $(filter release clang,$(BUILD)),$(B)/failing_disk.so)
 
 fuzzers: $(FUZZ)
 
