@@ -101,6 +101,8 @@ void party_node_ended(struct party *p, bool durable)
     }
     for (unsigned i = 0; i < p->count; i++) {
         struct guest *g = &p->guest[i];
+        g->many_dups |= g->noticed_step == 0;
+        g->noticed_step = g->noticed_step ? g->noticed_step : p->step;
         for (unsigned k = 0; k < GUEST_WILLS_MAX; k++) {
             g->wills[k].due &= durable && g->wills[k].step < p->settled_step;
         }
@@ -114,6 +116,17 @@ void party_node_ended(struct party *p, bool durable)
         if (m->qos == 2 && !m->received) {
             m->interrupted = true; /* what leaves with QoS 0 does not wait for the disk */
             m->perhaps_twice |= p->split;
+        }
+    }
+}
+
+void party_settled(struct party *p)
+{
+    p->settled_step = p->step;
+    for (unsigned i = 0; i < p->count; i++) {
+        struct guest *g = &p->guest[i];
+        if (!g->linked && g->noticed_step == 0) {
+            g->noticed_step = p->step;
         }
     }
 }
@@ -236,6 +249,9 @@ void guest_connect(struct party *p, unsigned index, struct buf *out)
     }
     p->connects++;
     g->linked = true;
+    g->fresh_step = g->noticed_step ? g->noticed_step : UINT64_MAX;
+    g->noticed_step = 0;
+    g->dups = 0;
     g->connection++;
     g->clean = g->always_clean || g->must_clean || (!p->calm && below(p, 12) == 0);
     if (g->version == 4) {

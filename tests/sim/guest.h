@@ -81,6 +81,8 @@ struct guest {
     unsigned connections; /* of this session that it knows of */
     uint64_t began_step;  /* when it was told that its session is a new one */
     uint64_t lost_ms;     /* when the last connection with a CONNACK was lost */
+    uint64_t noticed_step; /* since when the node has known that the last connection is over; 0: it may not know */
+    bool many_dups;        /* the node has ended with a connection of this session: what it had sent it cannot know */
 
     /* This connection. */
     bool linked, welcome, leaving; /* CONNECT sent; CONNACK came; DISCONNECT sent or received */
@@ -88,6 +90,8 @@ struct guest {
     struct buf in, late; /* owned: half a packet; acknowledgements that it has not sent yet */
     uint8_t *in_flight;  /* owned; by packet identifier: PUBLISH came and was not answered */
     unsigned in_flight_count;
+    uint64_t fresh_step; /* what is published later cannot have been sent in an earlier connection */
+    unsigned dups;       /* PUBLISH packets with DUP */
 
     /* For the judges. */
     uint8_t *got;                                   /* owned; by message: how often, QoS 2 counted in bit 7 */
@@ -127,6 +131,9 @@ void guest_lost(struct party *p, unsigned index);
 
 /* The node has ended, all connections are lost. durable: it has a disk. */
 void party_node_ended(struct party *p, bool durable);
+
+/* All that was said until now is handled and on the disk, and the node knows of every connection that is over. */
+void party_settled(struct party *p);
 
 /* In the end nobody begins anything: late acknowledgements are sent, and guest 0 asks for what is retained when all has
  * settled. */

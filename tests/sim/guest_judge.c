@@ -27,9 +27,10 @@ void judge_connack(struct party *p, struct guest *g, bool present)
     } else if (!g->clean && !present && g->session == SESSION_THERE && !p->lossy) {
         party_wrong(p, "guest %u: its session is lost", g->index);
     }
+    g->fresh_step = g->fresh_step < p->step ? g->fresh_step : p->step; /* every earlier connection is over now */
     if (!present) {
         guest_forget(g);
-        g->unsure = false;
+        g->unsure = g->many_dups = false;
         g->began_step = p->step;
     } else if (g->session == SESSION_PERHAPS) { /* or another, made by a CONNECT whose answer was lost */
         g->unsure = true;
@@ -56,6 +57,10 @@ static void judge_flight(struct party *p, struct guest *g, const struct guest_de
     }
     if (d->dup && g->connections < 2) { /* [MQTT-3.3.1-1] */
         party_wrong(p, "guest %u: DUP in the first connection of a session", g->index);
+    }
+    g->dups += d->dup;
+    if (g->dups > g->receive_max && !g->many_dups && !g->unsure) { /* what was not in flight was not sent before */
+        party_wrong(p, "guest %u: more of DUP than its Receive Maximum of %u", g->index, g->receive_max);
     }
 }
 
@@ -128,6 +133,21 @@ static void judge_left(struct party *p, struct guest *g, uint32_t number)
     }
 }
 
+/* DUP is right where the message may have been sent before, and only there [MQTT-3.3.1-1]. It may not where its
+ * publisher sent it for the first time after the node knew that all earlier connections of this client, answered or
+ * not, were over: by itself (all was heard and on the disk), because it had ended, or because this one has CONNACK.
+ * It was where the guest has had it under this identifier. Between them both are right. */
+static void judge_dup(struct party *p, struct guest *g, const struct guest_delivery *d, uint32_t number)
+{
+    if (!d->dup && g->last_by_id[d->packet_id] == number + 1) {
+        party_wrong(p, "guest %u gets message %u again without DUP", g->index, number);
+    }
+    if (d->dup && p->message[number].step > g->fresh_step) {
+        party_wrong(p, "guest %u gets message %u of step %llu for the first time with DUP", g->index, number,
+                    (unsigned long long)p->message[number].step);
+    }
+}
+
 static void judge_message(struct party *p, struct guest *g, const struct guest_delivery *d, bool again)
 {
     char *end;
@@ -144,9 +164,7 @@ static void judge_message(struct party *p, struct guest *g, const struct guest_d
         party_wrong(p, "guest %u gets message %u on %s, it was sent to %s", g->index, number, d->topic, topic);
     }
     if (d->qos > 0) {
-        if (!d->dup && g->last_by_id[d->packet_id] == number + 1) {
-            party_wrong(p, "guest %u gets message %u again without DUP", g->index, number); /* [MQTT-3.3.1-1] */
-        }
+        judge_dup(p, g, d, number);
         if (g->last_by_id[d->packet_id] == number + 1 && g->answered_by_id[d->packet_id] && d->qos == 1 && !p->lossy &&
             g->answered_by_id[d->packet_id] < p->settled_step) {
             party_wrong(p, "guest %u gets message %u again, which it has acknowledged", g->index, number);

@@ -47,6 +47,9 @@ WRAP(void, queue_rewind, struct queue *q)
     if (!planted(PLANT_LOST_REWIND)) {
         __real_queue_rewind(q);
     }
+    if (planted(PLANT_DUP_WAITING)) {
+        q->resend_below = q->tail;
+    }
 }
 
 WRAP(bool, packet_ids_has, const struct packet_ids *ids, uint16_t id)
@@ -119,6 +122,10 @@ WRAP(void, group_apply, struct group *group, const struct command *command, stru
         changed.claim.clean_start = false;
     }
     __real_group_apply(group, &changed, ret_outcome);
+    if (command->type == COMMAND_PUBLISH && !command->session->front && planted(PLANT_DUP_OFFLINE) &&
+        ret_outcome->error == 0) {
+        queue_at(command->session->queue, command->session->queue->tail - 1)->sent_before = true;
+    }
 }
 
 WRAP(uint64_t, group_due_ms, const struct group *group)

@@ -11,6 +11,8 @@ PLANT(MESSAGE_TWICE,      "message-twice",           20, "one message in thirty 
 PLANT(ORDER,              "order-swapped",           60, "two messages that wait change places")
 PLANT(RECEIVE_MAX,        "receive-maximum-ignored", 20, "more in flight than the client allows")
 PLANT(DUP,                "dup-never",               40, "a message is sent again without DUP")
+PLANT(DUP_OFFLINE,        "dup-offline",             40, "what came while the client was away is sent with DUP")
+PLANT(DUP_WAITING,        "dup-waiting",            100, "what waited when a connection ended is sent with DUP")
 PLANT(ACK_FORGOTTEN,      "ack-forgotten",           60, "one PUBACK in seven changes nothing")
 PLANT(CLEAN_START,        "clean-start-ignored",     40, "Clean Start finds the earlier session")
 PLANT(EXPIRY,             "session-for-ever",        20, "the time at which a session ends never comes")

@@ -251,13 +251,29 @@ static bool hurry(struct world *w)
     return w->disk != NULL;
 }
 
-/* All that the clients have said was handled, as far as they are still there. */
+static bool link_of(const struct world *w, const struct sim_socket *s)
+{
+    bool found = false;
+
+    for (unsigned i = 0; i < w->link_count; i++) {
+        found |= w->links[i].socket == s;
+    }
+    return found;
+}
+
+/* All that the clients have said was handled, and no connection is left that they have given up. */
 static bool all_heard(struct world *w)
 {
     for (unsigned i = 0; i < w->link_count; i++) {
         const struct sim_socket *s = w->links[i].socket;
         if (s && (!s->stream || s->to_broker.len > 0 || link_conn(&w->links[i])->state != CONN_OPEN ||
                   link_conn(&w->links[i])->in.len > 0)) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < w->node.net.count; i++) { /* those that nobody holds any more */
+        const struct sim_socket *s = &w->node.net.sockets[i];
+        if (!link_of(w, s) && !sim_ended(s)) {
             return false;
         }
     }
@@ -271,7 +287,7 @@ static bool settle(struct world *w)
     sim_node_settle(&w->node);
     if (all_heard(w) &&
         (!w->disk || (mem_store_waiting(w->disk) == 0 && store_status(w->node.tables.store) == STORE_OPEN))) {
-        w->party.settled_step = w->step;
+        party_settled(party_now(w));
     }
     return true;
 }
