@@ -298,6 +298,7 @@ static bool tidy(struct world *w)
     for (unsigned i = 0; w->disk && i < TIDY_STEPS; i++) {
         sim_node_advance(TIDY_MS);
         sim_node_settle(&w->node);
+        links_look(w); /* a session's interval begins when its connection ends */
     }
     if (w->disk && once_in(w, 2)) {
         crash(w); /* now the state alone must do */
