@@ -12,7 +12,7 @@
 
 #define STEPS_MIN 300u
 #define STEPS_SPREAD 2700u
-#define DRAIN_ROUNDS 400u /* until nothing more comes: far more than a queue needs */
+#define DRAIN_ROUNDS 4000u /* until nothing more comes: who takes one message at a time needs three for each */
 #define CALM_MS 1000u
 #define CALM_ROUNDS 8u
 
