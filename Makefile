@@ -98,7 +98,7 @@ $(UNIT): $(B)/%: $(B)/%.o $(TESTLIB_OBJ) $(B)/tern.a
 
 # The simulator: planted bugs stand in the product's place by --wrap, in this program only.
 WORLD_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c)) $(patsubst %,$(B)/tests/lib/%.o,sim_io sim_node mem_store mem_rows)
-PLANTED := $(shell sed -n 's/^WRAP.[^,]*, \([a-z0-9_]*\),.*/-Wl,--wrap=\1/p' tests/sim/plant.c)
+PLANTED := $(shell sed -n 's/^WRAP.[^,]*, \([a-z0-9_]*\),.*/-Wl,--wrap=\1/p' tests/sim/*.c)
 $(B)/tern-sim: $(WORLD_OBJ) $(B)/tern.a
 	$(SAY) '  LINK  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PLANTED) $(LDLIBS)

@@ -8,6 +8,7 @@
 
 #define RECEIVE_MAX_NONE 65535u
 #define SETTLED_ROUND 5u
+#define WILL_MARGIN_MS 100u
 
 static uint32_t below(struct party *p, uint32_t bound)
 {
@@ -46,6 +47,7 @@ static void init_guest(struct party *p, unsigned index)
     g->receive_max = g->version == 5 && below(p, 2) ? (uint16_t)(1 + below(p, 4)) : RECEIVE_MAX_NONE;
     g->server_max = RECEIVE_MAX_NONE;
     g->has_will = below(p, 2);
+    g->will_delay_s = g->version == 5 && below(p, 2) ? 1 + below(p, 12) : 0;
     g->wild = below(p, 2);
     g->lazy = below(p, 2);
     g->taken = table(GUEST_IDS, 1);
@@ -93,6 +95,17 @@ void guest_forget(struct guest *g)
     memset(g->subscriptions, 0, sizeof(g->subscriptions));
 }
 
+static void wills_node_ended(struct party *p, struct guest *g, bool durable)
+{
+    for (unsigned k = 0; k < GUEST_WILLS_MAX; k++) {
+        struct guest_will *will = &g->wills[k];
+        will->due &= durable && will->due_step < p->settled_step;
+        will->pending &= durable;
+        will->noticed_ms = 0; /* the delay may begin anew */
+        will->cancelled &= !durable || will->cancelled_step < p->settled_step;
+    }
+}
+
 void party_node_ended(struct party *p, bool durable)
 {
     p->life++;
@@ -103,9 +116,7 @@ void party_node_ended(struct party *p, bool durable)
         struct guest *g = &p->guest[i];
         g->many_dups |= g->noticed_step == 0;
         g->noticed_step = g->noticed_step ? g->noticed_step : p->step;
-        for (unsigned k = 0; k < GUEST_WILLS_MAX; k++) {
-            g->wills[k].due &= durable && g->wills[k].step < p->settled_step;
-        }
+        wills_node_ended(p, g, durable);
         if (!durable || g->expiry_s == 0) {
             g->session = durable ? SESSION_PERHAPS : SESSION_NONE; /* a clean CONNECT may never have arrived */
             guest_forget(g);
@@ -120,6 +131,20 @@ void party_node_ended(struct party *p, bool durable)
     }
 }
 
+static void settle_will(struct party *p, struct guest_will *will)
+{
+    if (!will->pending) {
+        return;
+    }
+    if (will->noticed_ms == 0) {
+        will->noticed_ms = p->now_ms;
+    } else if (p->now_ms > will->noticed_ms + will->wait_ms + WILL_MARGIN_MS && !p->clock_set) {
+        will->pending = false;
+        will->due = true;
+        will->due_step = p->step;
+    }
+}
+
 void party_settled(struct party *p)
 {
     p->settled_step = p->step;
@@ -127,6 +152,9 @@ void party_settled(struct party *p)
         struct guest *g = &p->guest[i];
         if (!g->linked && g->noticed_step == 0) {
             g->noticed_step = p->step;
+        }
+        if (!g->linked && g->connection < GUEST_WILLS_MAX) {
+            settle_will(p, &g->wills[g->connection]);
         }
     }
 }
@@ -201,7 +229,11 @@ static void put_will(struct guest *g, struct buf *body)
     char text[40];
 
     if (g->version == 5) {
-        buf_u8(body, 0);
+        buf_u8(body, g->will_delay_s > 0 ? 5 : 0);
+    }
+    if (g->will_delay_s > 0) {
+        buf_u8(body, 0x18);
+        buf_u32(body, g->will_delay_s);
     }
     snprintf(text, sizeof(text), "w/%u", g->index);
     put_text(body, text);
@@ -250,6 +282,7 @@ void guest_connect(struct party *p, unsigned index, struct buf *out)
     p->connects++;
     g->linked = true;
     g->fresh_step = g->noticed_step ? g->noticed_step : UINT64_MAX;
+    g->clean_pending &= g->noticed_step == 0;
     g->noticed_step = 0;
     g->dups = 0;
     g->connection++;
@@ -257,7 +290,15 @@ void guest_connect(struct party *p, unsigned index, struct buf *out)
     if (g->version == 4) {
         g->expiry_s = g->clean ? 0 : 200; /* the world's mqtt.max_session_expiry */
     }
+    if (g->connection < GUEST_WILLS_MAX) {
+        uint32_t wait_s = g->will_delay_s < g->expiry_s ? g->will_delay_s : g->expiry_s;
+        g->wills[g->connection].wait_ms = wait_s * 1000;
+        g->wills[g->connection].alive_ms = p->now_ms;
+        g->wills[g->connection].unsure = g->clean_pending;
+    }
     if (g->clean) {
+        g->clean_pending = true;
+        g->clean_connection = g->connection;
         guest_forget(g); /* whatever the answer will be: it has said so */
     }
     put_connect(g, out);
@@ -356,7 +397,8 @@ void guest_act(struct party *p, unsigned index, struct buf *out)
     } else if (what < 32) {
         act_subscribe(p, g, false, out);
     } else if (what < 33) {
-        buf_put(out, slice_of("\xe0\0", 2)); /* DISCONNECT */
+        g->leaving_with_will = g->version == 5 && below(p, 2);
+        buf_put(out, g->leaving_with_will ? slice_of("\xe0\1\4", 3) : slice_of("\xe0\0", 2)); /* DISCONNECT */
         g->leaving = true;
     } else if (what < 38) {
         guest_put_late(p, g, out);
@@ -378,6 +420,28 @@ void guest_finish(struct party *p, unsigned index, struct buf *out)
     }
 }
 
+void guest_left(struct party *p, unsigned index)
+{
+    struct guest *g = &p->guest[index];
+
+    if (g->connection < GUEST_WILLS_MAX) {
+        g->wills[g->connection].cancelled = true; /* [MQTT-3.14.4-3] */
+        g->wills[g->connection].cancelled_step = p->step;
+    }
+}
+
+static void lose_will(struct party *p, struct guest *g)
+{
+    struct guest_will *will = &g->wills[g->connection % GUEST_WILLS_MAX];
+
+    if (!g->has_will || g->connection >= GUEST_WILLS_MAX || (g->leaving && !g->leaving_with_will)) {
+        return;
+    }
+    will->due = will->wait_ms == 0;
+    will->pending = !will->due;
+    will->step = will->due_step = p->step;
+}
+
 void guest_lost(struct party *p, unsigned index)
 {
     struct guest *g = &p->guest[index];
@@ -387,10 +451,7 @@ void guest_lost(struct party *p, unsigned index)
     }
     if (g->welcome) {
         g->lost_ms = p->now_ms;
-        if (!g->leaving && g->has_will && g->connection < GUEST_WILLS_MAX) {
-            g->wills[g->connection].due = true;
-            g->wills[g->connection].step = p->step;
-        }
+        lose_will(p, g);
     }
     if (!g->welcome || g->expiry_s == 0) { /* whether the CONNECT arrived, whether the end was noticed already */
         g->session = g->welcome || g->clean || g->session != SESSION_THERE ? SESSION_PERHAPS : SESSION_THERE;
@@ -406,7 +467,7 @@ void guest_lost(struct party *p, unsigned index)
     for (unsigned id = 0; id < GUEST_IDS && g->welcome; id++) { /* it may not have arrived */
         g->answered_by_id[id] = g->answered_by_id[id] < p->settled_step ? g->answered_by_id[id] : 0;
     }
-    g->linked = g->welcome = g->leaving = false;
+    g->linked = g->welcome = g->leaving = g->leaving_with_will = false;
     g->in.len = 0;
     g->late.len = 0;
 }

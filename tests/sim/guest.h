@@ -44,8 +44,16 @@ struct guest_subscription {
 };
 
 struct guest_will {
-    bool due;                  /* the connection was lost after CONNACK, and the node lived to notice */
-    uint64_t step;             /* when it was lost */
+    bool due;                  /* it must have been published: the node knew of the end, and the delay was over */
+    bool pending;              /* the connection was lost after CONNACK, the delay may not be over */
+    bool unsure;               /* an earlier clean start may be heard later */
+    bool cancelled;            /* it must never be published: DISCONNECT was heard, or the session resumed in time */
+    uint32_t wait_ms;          /* its delay, or the session's interval if that is shorter */
+    uint64_t step;             /* when the connection was lost */
+    uint64_t due_step;         /* since when it is due */
+    uint64_t cancelled_step;   /* DISCONNECT was heard */
+    uint64_t alive_ms;         /* when the connection was seen alive last */
+    uint64_t noticed_ms;       /* since when the node has known of its end; 0: it may not know */
     uint32_t seen[GUESTS_MAX]; /* 1 + the life of the node in which each got it */
 };
 
@@ -55,7 +63,7 @@ struct guest {
     unsigned index;
     uint8_t version;                         /* 4 or 5 */
     bool always_clean, has_will, wild, lazy; /* lazy: acknowledges late */
-    uint32_t expiry_s;
+    uint32_t expiry_s, will_delay_s;
     uint16_t receive_max, server_max;
 
     /* What it keeps over connections. */
@@ -75,20 +83,24 @@ struct guest {
 
     /* What it knows about its session. */
     enum guest_knowledge session;
-    bool clean;           /* of this connection */
-    bool must_clean;      /* it has forgotten its part: the broker is to forget the other */
-    bool unsure;          /* it may be another than the one whose messages the guest remembers */
-    unsigned connections; /* of this session that it knows of */
-    uint64_t began_step;  /* when it was told that its session is a new one */
-    uint64_t lost_ms;     /* when the last connection with a CONNACK was lost */
+    bool clean;            /* of this connection */
+    bool must_clean;       /* it has forgotten its part: the broker is to forget the other */
+    bool unsure;           /* it may be another than the one whose messages the guest remembers */
+    unsigned connections;  /* of this session that it knows of */
+    uint64_t began_step;   /* when it was told that its session is a new one */
+    uint64_t lost_ms;      /* when the last connection with a CONNACK was lost */
     uint64_t noticed_step; /* since when the node has known that the last connection is over; 0: it may not know */
     bool many_dups;        /* the node has ended with a connection of this session: what it had sent it cannot know */
 
     /* This connection. */
     bool linked, welcome, leaving; /* CONNECT sent; CONNACK came; DISCONNECT sent or received */
+    bool leaving_with_will;        /* by DISCONNECT 0x04, or sent away */
+    bool alive;                    /* the node serves it: set by the world before each call */
     uint32_t connection;
-    struct buf in, late; /* owned: half a packet; acknowledgements that it has not sent yet */
-    uint8_t *in_flight;  /* owned; by packet identifier: PUBLISH came and was not answered */
+    bool clean_pending;        /* the node may not have heard an earlier clean start yet */
+    uint32_t clean_connection; /* the last one with a clean start: earlier wills need not wait */
+    struct buf in, late;       /* owned: half a packet; acknowledgements that it has not sent yet */
+    uint8_t *in_flight;        /* owned; by packet identifier: PUBLISH came and was not answered */
     unsigned in_flight_count;
     uint64_t fresh_step; /* what is published later cannot have been sent in an earlier connection */
     unsigned dups;       /* PUBLISH packets with DUP */
@@ -128,6 +140,9 @@ void guest_connect(struct party *p, unsigned index, struct buf *out);
 void guest_act(struct party *p, unsigned index, struct buf *out);
 void guest_receive(struct party *p, unsigned index, struct slice bytes, struct buf *out);
 void guest_lost(struct party *p, unsigned index);
+
+/* The node has read this guest's DISCONNECT: without its will. */
+void guest_left(struct party *p, unsigned index);
 
 /* The node has ended, all connections are lost. durable: it has a disk. */
 void party_node_ended(struct party *p, bool durable);

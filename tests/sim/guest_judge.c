@@ -15,6 +15,34 @@ static bool may_have_expired(const struct party *p, const struct guest *g)
     return p->clock_set || p->now_ms - g->lost_ms + EXPIRY_MARGIN_MS > g->expiry_s * UINT64_C(1000);
 }
 
+/* A delay counts from the connection's end, which the node cannot have known before it was seen alive last. It is cut
+ * short where the session ends: by a clean start, or at the end of its interval. */
+static bool will_waits(const struct party *p, const struct guest *from, uint32_t connection)
+{
+    const struct guest_will *will = &from->wills[connection];
+    return !p->clock_set && !will->unsure && from->clean_connection <= connection &&
+           p->now_ms < will->alive_ms + will->wait_ms;
+}
+
+/* What becomes of the will of the connection before: it must be out if the session has ended by this one, and must
+ * never be if the session goes on before the delay was over. */
+static void connack_will(struct party *p, struct guest *g)
+{
+    struct guest_will *will = &g->wills[g->connection - 1];
+
+    if (g->connection > GUEST_WILLS_MAX) {
+        return;
+    }
+    if (will->pending && g->clean) {
+        will->due = true;
+        will->due_step = p->step;
+    } else if (will->pending && will_waits(p, g, g->connection - 1)) {
+        will->cancelled = true;
+        will->cancelled_step = 0;
+    }
+    will->pending = false;
+}
+
 void judge_connack(struct party *p, struct guest *g, bool present)
 {
     if (g->session == SESSION_THERE && may_have_expired(p, g)) {
@@ -39,6 +67,7 @@ void judge_connack(struct party *p, struct guest *g, bool present)
         memset(g->last_by_id, 0, GUEST_IDS * sizeof(*g->last_by_id));
         memset(g->answered_by_id, 0, GUEST_IDS * sizeof(*g->answered_by_id));
     }
+    connack_will(p, g);
     g->connections += 1 + present;
     g->session = SESSION_THERE;
 }
@@ -64,6 +93,21 @@ static void judge_flight(struct party *p, struct guest *g, const struct guest_de
     }
 }
 
+static void judge_will_time(struct party *p, const struct guest *g, const struct guest *from, uint32_t connection)
+{
+    const struct guest_will *will = &from->wills[connection];
+
+    if (connection == from->connection && from->alive) { /* [MQTT-3.1.2-8] */
+        party_wrong(p, "guest %u gets will %u of guest %u, which is connected", g->index, connection, from->index);
+    } else if (will->cancelled) { /* [MQTT-3.1.2-10], [MQTT-3.1.3-9] */
+        party_wrong(p, "guest %u gets will %u of guest %u, which %s", g->index, connection, from->index,
+                    will->cancelled_step ? "said DISCONNECT" : "came back before its delay was over");
+    } else if (will_waits(p, from, connection)) {
+        party_wrong(p, "guest %u gets will %u of guest %u before its delay of %u ms is over", g->index, connection,
+                    from->index, will->wait_ms);
+    }
+}
+
 static void judge_will(struct party *p, struct guest *g, const struct guest_delivery *d, bool again)
 {
     unsigned from = (unsigned)atoi(d->topic + 2), connection = (unsigned)atoi(d->payload);
@@ -72,6 +116,7 @@ static void judge_will(struct party *p, struct guest *g, const struct guest_deli
         party_wrong(p, "guest %u gets a will of nobody: %s %s", g->index, d->topic, d->payload);
         return;
     }
+    judge_will_time(p, g, &p->guest[from], connection);
     uint32_t *seen = &p->guest[from].wills[connection].seen[g->index];
     /* What does not wait for the disk may be published again after a crash. */
     bool excused =

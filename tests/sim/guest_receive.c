@@ -222,6 +222,7 @@ static void take_packet(struct party *p, struct guest *g, uint8_t first, struct 
     case PACKET_PINGRESP:
         break;
     case PACKET_DISCONNECT:
+        g->leaving_with_will |= !g->leaving;
         g->leaving = true;
         break;
     default:

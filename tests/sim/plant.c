@@ -7,6 +7,7 @@
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "broker/topic/retained.h"
+#include "proto/mqtt/control.h"
 #include "proto/mqtt/publish.h"
 
 const struct plant plants[] = {
@@ -121,6 +122,13 @@ WRAP(void, group_apply, struct group *group, const struct command *command, stru
     if (command->type == COMMAND_CLAIM && planted(PLANT_CLEAN_START)) {
         changed.claim.clean_start = false;
     }
+    if (command->type == COMMAND_DETACH) {
+        changed.detach.discard_will &= !planted(PLANT_WILL_CLEAN);
+    }
+    if (command->type == COMMAND_CLAIM && command->claim.will && !command->decided) {
+        struct will *will = command->claim.will;
+        will->delay_s = planted(PLANT_WILL_AT_ONCE) ? 0 : will->delay_s + (planted(PLANT_WILL_LATE) ? 20 : 0);
+    }
     __real_group_apply(group, &changed, ret_outcome);
     if (command->type == COMMAND_PUBLISH && !command->session->front && planted(PLANT_DUP_OFFLINE) &&
         ret_outcome->error == 0) {
@@ -150,6 +158,17 @@ WRAP(int, retained_set, struct retained *retained, struct message *msg)
 WRAP(bool, retained_clear, struct retained *retained, struct slice topic, uint64_t topic_hash)
 {
     return planted(PLANT_RETAINED_LEFT) ? false : __real_retained_clear(retained, topic, topic_hash);
+}
+
+WRAP(enum mqtt_reason, mqtt_disconnect_decode, struct slice body, uint8_t flags, enum mqtt_version version,
+     bool from_client, struct mqtt_disconnect *ret_disconnect)
+{
+    enum mqtt_reason reason = __real_mqtt_disconnect_decode(body, flags, version, from_client, ret_disconnect);
+
+    if (reason == MQTT_SUCCESS && planted(PLANT_WILL_DROPPED)) {
+        ret_disconnect->reason = MQTT_SUCCESS;
+    }
+    return reason;
 }
 
 WRAP(void, publish_will, struct broker *b, struct will *will)
@@ -217,13 +236,26 @@ static bool not_logged(const struct command *c)
     }
 }
 
+static struct will *take_will(struct group *group, const struct command *command)
+{
+    struct session *session = group_find(group, command->claim.client_id, command->claim.hash);
+    struct will *will = session ? session->will : NULL;
+
+    if (will) {
+        session->will = NULL;
+    }
+    return will;
+}
+
 WRAP(void, journal_apply, struct broker *b, struct group *group, struct command *command, struct outcome *ret_outcome)
 {
     if (not_logged(command)) {
         group_apply(group, command, ret_outcome);
         return;
     }
+    struct will *kept = planted(PLANT_WILL_KEPT) && command->type == COMMAND_CLAIM ? take_will(group, command) : NULL;
     __real_journal_apply(b, group, command, ret_outcome);
+    ret_outcome->will = ret_outcome->will ? ret_outcome->will : kept;
 }
 
 WRAP(void, checkpoint_note, struct broker *b, struct group *group, const struct command *command,

@@ -22,6 +22,11 @@ PLANT(RETAINED_IGNORED,   "retained-ignored",        60, "one retained message i
 PLANT(RETAINED_LEFT,      "retained-not-cleared",   100, "an empty retained message clears nothing")
 PLANT(WILL_TWICE,         "will-twice",              60, "a will is published twice")
 PLANT(WILL_FORGOTTEN,     "will-forgotten",          60, "a will is not published")
+PLANT(WILL_CLEAN,         "will-after-disconnect",   60, "DISCONNECT does not take the will away")
+PLANT(WILL_DROPPED,       "will-dropped",           100, "DISCONNECT with 0x04 takes the will away")
+PLANT(WILL_AT_ONCE,       "will-at-once",            60, "a will does not wait for its delay")
+PLANT(WILL_LATE,          "will-late",              100, "a will waits twenty seconds longer than its delay")
+PLANT(WILL_KEPT,          "will-kept",              100, "who comes back in time does not stop the will")
 /* the log */
 PLANT(NO_GATE,            "ack-before-commit",       60, "output does not wait for what it tells of")
 PLANT(ANSWER_EARLY,       "answer-before-commit",   300, "what another shard has answered is taken for durable")

@@ -2,17 +2,42 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "broker/flow/flow.h"
+#include "tests/sim/plant.h"
 #include "tests/sim/world_inside.h"
 
 struct party *party_now(struct world *w)
 {
     w->party.step = w->step;
     w->party.now_ms = now_ms();
+    for (unsigned i = 0; i < w->link_count; i++) {
+        const struct sim_socket *s = w->links[i].socket;
+        struct guest *g = &w->party.guest[i];
+        g->alive = s && s->stream && !s->closed && link_conn(&w->links[i])->state == CONN_OPEN;
+        if (g->alive && g->connection < GUEST_WILLS_MAX) {
+            g->wills[g->connection].alive_ms = w->party.now_ms;
+        }
+    }
     return &w->party;
+}
+
+/* What the node hears is seen at its door: whether a DISCONNECT came before the connection's end nobody else knows. */
+static struct world *listening;
+
+WRAP(bool, disconnect_from_client, struct conn *conn, const struct mqtt_frame *frame)
+{
+    for (unsigned i = 0; i < listening->link_count; i++) {
+        const struct sim_socket *s = listening->links[i].socket;
+        if (s && s->stream == &conn->stream && (frame->body.len == 0 || frame->body.ptr[0] == 0)) {
+            guest_left(party_now(listening), i);
+        }
+    }
+    return __real_disconnect_from_client(conn, frame);
 }
 
 void links_init(struct world *w)
 {
+    listening = w;
     w->link_count = 2 + chance(w, GUESTS_MAX - 1);
     party_init(&w->party, prng_next(&w->prng), w->link_count);
     for (unsigned i = 0; i < w->link_count; i++) {
