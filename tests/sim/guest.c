@@ -8,7 +8,7 @@
 
 #define RECEIVE_MAX_NONE 65535u
 #define SETTLED_ROUND 5u
-#define WILL_MARGIN_MS 100u
+#define MARGIN_MS 100u
 
 static uint32_t below(struct party *p, uint32_t bound)
 {
@@ -43,13 +43,14 @@ static void init_guest(struct party *p, unsigned index)
     g->index = index;
     g->version = below(p, 2) ? 5 : 4;
     g->always_clean = below(p, 4) == 0;
-    g->expiry_s = g->version == 5 && below(p, 4) ? 30 + below(p, 170) : 0;
+    g->expiry_s = g->version == 5 && below(p, 4) ? below(p, 3) ? 30 + below(p, 170) : 3 + below(p, 20) : 0;
     g->receive_max = g->version == 5 && below(p, 2) ? (uint16_t)(1 + below(p, 4)) : RECEIVE_MAX_NONE;
     g->server_max = RECEIVE_MAX_NONE;
     g->has_will = below(p, 2);
-    g->will_delay_s = g->version == 5 && below(p, 2) ? 1 + below(p, 12) : 0;
+    g->will_delay_s = g->version == 5 && below(p, 2) ? 1 + below(p, below(p, 2) ? 6 : 60) : 0;
     g->wild = below(p, 2);
     g->lazy = below(p, 2);
+    g->shy = below(p, 4) == 0;
     g->taken = table(GUEST_IDS, 1);
     g->in_flight = table(GUEST_IDS, 1);
     g->last_by_id = table(GUEST_IDS, sizeof(*g->last_by_id));
@@ -99,8 +100,11 @@ static void wills_node_ended(struct party *p, struct guest *g, bool durable)
 {
     for (unsigned k = 0; k < GUEST_WILLS_MAX; k++) {
         struct guest_will *will = &g->wills[k];
-        will->due &= durable && will->due_step < p->settled_step;
-        will->pending &= durable;
+        /* Who was connected until now: the will is in the log, with the CONNECT. Whatever else may have been published
+         * at this moment may be lost to other shards (README.md of the repository). */
+        bool kept = will->served && will->step == p->step && durable && g->expiry_s > 0 && k == g->connection;
+        will->pending = kept || (will->pending && durable && p->now_ms < will->alive_ms + will->wait_ms);
+        will->due &= durable && will->due_step < p->settled_step && !kept;
         will->noticed_ms = 0; /* the delay may begin anew */
         will->cancelled &= !durable || will->cancelled_step < p->settled_step;
     }
@@ -116,6 +120,7 @@ void party_node_ended(struct party *p, bool durable)
         struct guest *g = &p->guest[i];
         g->many_dups |= g->noticed_step == 0;
         g->noticed_step = g->noticed_step ? g->noticed_step : p->step;
+        g->noticed_ms = 0; /* its interval may begin anew */
         wills_node_ended(p, g, durable);
         if (!durable || g->expiry_s == 0) {
             g->session = durable ? SESSION_PERHAPS : SESSION_NONE; /* a clean CONNECT may never have arrived */
@@ -138,10 +143,20 @@ static void settle_will(struct party *p, struct guest_will *will)
     }
     if (will->noticed_ms == 0) {
         will->noticed_ms = p->now_ms;
-    } else if (p->now_ms > will->noticed_ms + will->wait_ms + WILL_MARGIN_MS && !p->clock_set) {
+    } else if (p->now_ms > will->noticed_ms + will->wait_ms + MARGIN_MS && !p->clock_set) {
         will->pending = false;
         will->due = true;
         will->due_step = p->step;
+    }
+}
+
+/* Its interval is over: the node has ended it [MQTT-3.1.2-23]. */
+static void settle_session(struct party *p, struct guest *g)
+{
+    if (g->noticed_ms == 0) {
+        g->noticed_ms = p->now_ms;
+    } else if (p->now_ms > g->noticed_ms + g->expiry_s * UINT64_C(1000) + MARGIN_MS && !p->clock_set) {
+        g->session = SESSION_NONE;
     }
 }
 
@@ -155,6 +170,9 @@ void party_settled(struct party *p)
         }
         if (!g->linked && g->connection < GUEST_WILLS_MAX) {
             settle_will(p, &g->wills[g->connection]);
+        }
+        if (!g->linked) {
+            settle_session(p, g);
         }
     }
 }
@@ -284,6 +302,7 @@ void guest_connect(struct party *p, unsigned index, struct buf *out)
     g->fresh_step = g->noticed_step ? g->noticed_step : UINT64_MAX;
     g->clean_pending &= g->noticed_step == 0;
     g->noticed_step = 0;
+    g->noticed_ms = 0;
     g->dups = 0;
     g->connection++;
     g->clean = g->always_clean || g->must_clean || (!p->calm && below(p, 12) == 0);
@@ -396,7 +415,7 @@ void guest_act(struct party *p, unsigned index, struct buf *out)
         act_subscribe(p, g, true, out);
     } else if (what < 32) {
         act_subscribe(p, g, false, out);
-    } else if (what < 33) {
+    } else if (what < 34) {
         g->leaving_with_will = g->version == 5 && below(p, 2);
         buf_put(out, g->leaving_with_will ? slice_of("\xe0\1\4", 3) : slice_of("\xe0\0", 2)); /* DISCONNECT */
         g->leaving = true;
@@ -440,6 +459,7 @@ static void lose_will(struct party *p, struct guest *g)
     will->due = will->wait_ms == 0;
     will->pending = !will->due;
     will->step = will->due_step = p->step;
+    will->served = g->alive;
 }
 
 void guest_lost(struct party *p, unsigned index)

@@ -46,6 +46,7 @@ struct guest_subscription {
 struct guest_will {
     bool due;                  /* it must have been published: the node knew of the end, and the delay was over */
     bool pending;              /* the connection was lost after CONNACK, the delay may not be over */
+    bool served;               /* the node served the connection when it was lost */
     bool unsure;               /* an earlier clean start may be heard later */
     bool cancelled;            /* it must never be published: DISCONNECT was heard, or the session resumed in time */
     uint32_t wait_ms;          /* its delay, or the session's interval if that is shorter */
@@ -61,8 +62,10 @@ enum guest_knowledge { SESSION_NONE, SESSION_THERE, SESSION_PERHAPS };
 
 struct guest {
     unsigned index;
-    uint8_t version;                         /* 4 or 5 */
-    bool always_clean, has_will, wild, lazy; /* lazy: acknowledges late */
+    uint8_t version; /* 4 or 5 */
+    bool always_clean, has_will, wild;
+    bool lazy, shy; /* acknowledges late; stays away for long */
+    bool away;      /* does not come back in the end */
     uint32_t expiry_s, will_delay_s;
     uint16_t receive_max, server_max;
 
@@ -90,6 +93,7 @@ struct guest {
     uint64_t began_step;   /* when it was told that its session is a new one */
     uint64_t lost_ms;      /* when the last connection with a CONNACK was lost */
     uint64_t noticed_step; /* since when the node has known that the last connection is over; 0: it may not know */
+    uint64_t noticed_ms;   /* the same, in time */
     bool many_dups;        /* the node has ended with a connection of this session: what it had sent it cannot know */
 
     /* This connection. */

@@ -33,7 +33,7 @@ static void connack_will(struct party *p, struct guest *g)
     if (g->connection > GUEST_WILLS_MAX) {
         return;
     }
-    if (will->pending && g->clean) {
+    if (will->pending && (g->clean || will->wait_ms == 0)) {
         will->due = true;
         will->due_step = p->step;
     } else if (will->pending && will_waits(p, g, g->connection - 1)) {
@@ -144,6 +144,18 @@ static void judge_order(struct party *p, struct guest *g, const struct guest_del
     *last = m->number;
 }
 
+/* As published, or as granted if that is less [MQTT-3.8.4-8]. */
+static void judge_qos(struct party *p, struct guest *g, const struct guest_delivery *d, uint32_t number)
+{
+    const struct guest_message *m = &p->message[number];
+    const struct guest_subscription *s = &g->subscriptions[g->wild ? FILTER_T : (enum guest_filter)m->topic];
+
+    if (!m->retain && s->state == SUB_THERE && s->step < m->step && d->qos != (m->qos < s->qos ? m->qos : s->qos)) {
+        party_wrong(p, "guest %u gets message %u with QoS %u: it was sent with %u and is granted %u", g->index, number,
+                    d->qos, m->qos, s->qos);
+    }
+}
+
 static void judge_count(struct party *p, struct guest *g, const struct guest_delivery *d, uint32_t number)
 {
     const struct guest_message *m = &p->message[number];
@@ -218,6 +230,7 @@ static void judge_message(struct party *p, struct guest *g, const struct guest_d
         g->answered_by_id[d->packet_id] = 0;
     }
     judge_left(p, g, number);
+    judge_qos(p, g, d, number);
     if (d->retain && (!m->retain || g->index != 0)) {
         party_wrong(p, "guest %u gets message %u as a retained one", g->index, number);
     } else if (d->retain) {
@@ -303,6 +316,9 @@ void party_judge(struct party *p)
 {
     for (unsigned i = 0; i < p->count && !p->lossy; i++) {
         const struct guest *g = &p->guest[i];
+        if (g->away) {
+            continue;
+        }
         if (!g->welcome) {
             party_wrong(p, "guest %u is not connected in the end", i);
         }

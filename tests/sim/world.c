@@ -14,7 +14,9 @@
 #define STEPS_SPREAD 2700u
 #define DRAIN_ROUNDS 4000u /* until nothing more comes: who takes one message at a time needs three for each */
 #define CALM_MS 1000u
-#define CALM_ROUNDS 8u
+#define CALM_ROUNDS 10u
+#define LATE_ROUND 9u /* then wills may come whose clients stay away */
+#define LATE_MS 15000u
 
 bool world_strict;
 
@@ -231,16 +233,19 @@ static void drain(struct world *w)
 {
     heal(w);
     look(w);
+    for (unsigned i = 1; i < w->link_count; i++) {
+        w->party.guest[i].away = w->party.guest[i].shy && once_in(w, 2) && !w->links[i].socket;
+    }
     for (unsigned round = 1; round <= CALM_ROUNDS && !w->result->violation[0]; round++) {
         w->party.calm = round;
         for (unsigned i = 0; i < w->link_count; i++) {
-            if (!w->links[i].socket) {
+            if (!w->links[i].socket && !w->party.guest[i].away) {
                 link_connect(w, &w->links[i]);
             }
         }
         calm(w);
-        sim_node_advance(CALM_MS);
-        trace_number(w, "clock", CALM_MS);
+        sim_node_advance(round < LATE_ROUND ? CALM_MS : LATE_MS);
+        trace_number(w, "clock", round);
     }
 }
 

@@ -58,6 +58,10 @@ void stop(struct world *w)
 {
     w->result->stops++;
     trace_number(w, "stop", 0);
+    for (unsigned i = 0; i < w->link_count; i++) { /* from now on each of them may end, while the clock moves */
+        struct link *l = &w->links[i];
+        l->ended_ms = l->socket && l->ended_ms == 0 ? now_ms() : l->ended_ms;
+    }
     sim_node_stop(&w->node);
     links_pump(w);
     last_bytes(w);
@@ -104,6 +108,10 @@ static bool turn_all(struct world *w)
 static bool act(struct world *w)
 {
     struct link *l = any_link(w);
+
+    if (!l->socket && w->party.guest[l->index].shy && !once_in(w, 20)) {
+        return false;
+    }
     return l->socket ? link_act(w, l) : link_connect(w, l);
 }
 
