@@ -43,4 +43,18 @@ PLANT(ROW_LOST,           "checkpoint-loses-row",   200, "one row in five of a c
 PLANT(DELETE_LOST,        "checkpoint-keeps-row",   400, "rows are not deleted by a checkpoint")
 PLANT(TRIM_EARLY,         "trims-too-much",         200, "the log is trimmed up to the newest checkpoint of any group")
 PLANT(SCAN_SHORT,         "scan-misses-last",       200, "the last row of a scan is not found")
+/* what is read from it */
+PLANT(LOG_QOS,            "log-loses-qos",          100, "what is queued comes out of the log with QoS 1")
+PLANT(LOG_SUBSCRIPTION,   "log-loses-granted-qos",  100, "a subscription comes out of the log with QoS 0")
+PLANT(LOG_EXPIRY,         "log-loses-expiry",       100, "a session comes out of the log without its interval")
+PLANT(LOG_WILL,           "log-loses-will",         400, "a will does not come out of the log")
+PLANT(LOG_WILL_DELAY,     "log-loses-will-delay",   400, "a will comes out of the log without its delay")
+PLANT(LOG_SENT,           "log-loses-sent",         200, "what was sent when a connection ended does not come out of the log")
+PLANT(STATE_WILL,         "state-loses-will",       400, "a will does not come out of the state")
+PLANT(STATE_QOS2,         "state-loses-qos2-ids",   400, "identifiers of QoS 2 messages do not come out of the state")
+PLANT(STATE_DUE,          "state-loses-due",        200, "when a session ends does not come out of the state")
+PLANT(STATE_SENT,         "state-loses-sent",       400, "what was sent does not come out of the state")
+PLANT(STATE_ATTACHED,     "state-loses-attached",   400, "that a session was connected does not come out of the state")
+PLANT(STATE_SUBSCRIPTION, "state-loses-granted-qos", 100, "a subscription comes out of the state with QoS 0")
+PLANT(STATE_QOS,          "state-loses-qos",        200, "what is queued comes out of the state with QoS 1")
 /* clang-format on */
