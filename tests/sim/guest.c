@@ -85,8 +85,17 @@ void party_deinit(struct party *p)
     free(p->message);
 }
 
-void guest_forget(struct guest *g)
+void guest_unshare(struct party *p, struct guest *g)
 {
+    if (g->in_share) {
+        p->share_broken_step = p->step;
+        g->in_share = false;
+    }
+}
+
+void guest_forget(struct party *p, struct guest *g)
+{
+    guest_unshare(p, g);
     g->must_clean = true;
     g->open_count = 0;
     g->connections = 0;
@@ -102,7 +111,7 @@ static void wills_node_ended(struct party *p, struct guest *g, bool durable)
         struct guest_will *will = &g->wills[k];
         /* Who was connected until now: the will is in the log, with the CONNECT. Whatever else may have been published
          * at this moment may be lost to other shards (README.md of the repository). */
-        bool kept = will->served && will->step == p->step && durable && g->expiry_s > 0 && k == g->connection;
+        bool kept = will->served && will->due_step == p->step && durable && g->expiry_s > 0 && k == g->connection;
         will->pending = kept || (will->pending && durable && p->now_ms < will->alive_ms + will->wait_ms);
         will->due &= durable && will->due_step < p->settled_step && !kept;
         will->noticed_ms = 0; /* the delay may begin anew */
@@ -124,7 +133,7 @@ void party_node_ended(struct party *p, bool durable)
         wills_node_ended(p, g, durable);
         if (!durable || g->expiry_s == 0) {
             g->session = durable ? SESSION_PERHAPS : SESSION_NONE; /* a clean CONNECT may never have arrived */
-            guest_forget(g);
+            guest_forget(p, g);
         }
     }
     for (unsigned i = 0; i < p->message_count; i++) {
@@ -208,7 +217,11 @@ void guest_put_publish(struct party *p, struct guest *g, struct buf *out, uint32
     struct buf body = {0};
     char text[40];
 
-    snprintf(text, sizeof(text), m->retain ? "r/%u" : "t/%u", m->retain ? m->guest : m->topic);
+    snprintf(text, sizeof(text),
+             m->retain   ? "r/%u"
+             : m->shared ? "s/%u"
+                         : "t/%u",
+             m->retain || m->shared ? m->guest : m->topic);
     put_text(&body, text);
     if (m->qos > 0) {
         buf_u16(&body, packet_id);
@@ -313,12 +326,13 @@ void guest_connect(struct party *p, unsigned index, struct buf *out)
         uint32_t wait_s = g->will_delay_s < g->expiry_s ? g->will_delay_s : g->expiry_s;
         g->wills[g->connection].wait_ms = wait_s * 1000;
         g->wills[g->connection].alive_ms = p->now_ms;
+        g->wills[g->connection].step = p->step;
         g->wills[g->connection].unsure = g->clean_pending;
     }
     if (g->clean) {
         g->clean_pending = true;
         g->clean_connection = g->connection;
-        guest_forget(g); /* whatever the answer will be: it has said so */
+        guest_forget(p, g); /* whatever the answer will be: it has said so */
     }
     put_connect(g, out);
 }
@@ -353,7 +367,9 @@ static void act_publish(struct party *p, struct guest *g, struct buf *out)
                                 .qos = (uint8_t)below(p, 3),
                                 .retain = below(p, 6) == 0,
                                 .number = ++g->last_number,
+                                .life = p->life,
                                 .step = p->step};
+    m->shared = !m->retain && below(p, 5) == 0;
     m->clear = m->retain && below(p, 4) == 0;
     if (m->retain && m->qos == 2) { /* an earlier one of QoS 1 may be sent again behind it, which undoes it */
         m->qos = 1;
@@ -370,7 +386,7 @@ static void act_publish(struct party *p, struct guest *g, struct buf *out)
 
 static void subscribe(struct party *p, struct guest *g, enum guest_filter f, bool on, struct buf *out)
 {
-    static const char *const names[] = {"t/0", "t/1", "t/2", "w/#", "r/+"};
+    static const char *const names[] = {"t/0", "t/1", "t/2", "w/#", "$share/g/s/#", "r/+"};
     struct guest_subscription *s = &g->subscriptions[f];
     struct buf body = {0};
 
@@ -382,7 +398,8 @@ static void subscribe(struct party *p, struct guest *g, enum guest_filter f, boo
     }
     put_text(&body, f == FILTER_T && g->wild ? "t/#" : names[f]);
     if (on) {
-        s->qos = (uint8_t)below(p, 3);
+        s->qos = (uint8_t)(f == FILTER_S ? 1 + (below(p, 3) > 0) : below(p, 3));
+        g->in_share |= f == FILTER_S;
         buf_u8(&body, s->qos);
     }
     put_packet(out, on ? 0x82 : 0xa2, &body);
@@ -390,9 +407,12 @@ static void subscribe(struct party *p, struct guest *g, enum guest_filter f, boo
 
 static void act_subscribe(struct party *p, struct guest *g, bool on, struct buf *out)
 {
-    enum guest_filter f = (enum guest_filter)below(p, FILTER_R);
+    enum guest_filter f = below(p, 4) ? (enum guest_filter)below(p, FILTER_R) : FILTER_S;
 
-    if (g->wild && f != FILTER_W) {
+    if (f == FILTER_S && (!on || g->always_clean || g->expiry_s == 0)) {
+        return;
+    }
+    if (g->wild && f < FILTER_W) {
         f = FILTER_T;
     }
     if (g->subscriptions[f].state == SUB_THERE ||
@@ -458,7 +478,7 @@ static void lose_will(struct party *p, struct guest *g)
     }
     will->due = will->wait_ms == 0;
     will->pending = !will->due;
-    will->step = will->due_step = p->step;
+    will->due_step = p->step;
     will->served = g->alive;
 }
 
@@ -477,7 +497,7 @@ void guest_lost(struct party *p, unsigned index)
         g->session = g->welcome || g->clean || g->session != SESSION_THERE ? SESSION_PERHAPS : SESSION_THERE;
     }
     if (g->expiry_s == 0) {
-        guest_forget(g);
+        guest_forget(p, g);
     }
     for (unsigned f = 0; f < GUEST_FILTERS; f++) {
         if (g->subscriptions[f].state != SUB_THERE && g->subscriptions[f].state != SUB_LEFT) {

@@ -8,6 +8,7 @@
  * What they do is chosen so that it can be judged:
  *     t/0 t/1 t/2   messages, numbered: the payload is the message's number in the party
  *     r/N           retained messages of guest N only
+ *     s/N           messages of guest N for a shared subscription: one group of those whose sessions last
  *     w/N           its wills: the payload is the number of the connection
  * A guest subscribes to t/# or to single topics, never to both, so that nobody gets a message by two ways. */
 #ifndef TERN_TESTS_SIM_GUEST_H
@@ -23,10 +24,12 @@
 #define GUEST_OPEN_MAX 10u
 #define GUEST_IDS 65536u
 
-enum guest_filter { FILTER_T, FILTER_T1, FILTER_T2, FILTER_W, FILTER_R, GUEST_FILTERS }; /* T: t/0, or t/# if wild */
+/* T: t/0, or t/# if wild */
+enum guest_filter { FILTER_T, FILTER_T1, FILTER_T2, FILTER_W, FILTER_S, FILTER_R, GUEST_FILTERS };
 
 struct guest_message {
     uint8_t guest, topic, qos;
+    bool shared;        /* to s/N: its topic counts for nothing */
     bool retain, clear; /* clear: retained with an empty payload */
     bool acknowledged;  /* with success */
     bool received;      /* QoS 2: PUBREC came */
@@ -34,6 +37,9 @@ struct guest_message {
     bool perhaps_twice; /* and so may everybody (README.md) */
     uint32_t number;    /* of its guest's: their order */
     uint64_t step;      /* when it was sent first */
+    uint32_t life;      /* of the node, then */
+    uint8_t taken_by;   /* shared: 1 + the guest who had it last; 0: nobody */
+    uint8_t taken_qos;  /* with it */
 };
 
 struct guest_subscription {
@@ -50,7 +56,7 @@ struct guest_will {
     bool unsure;               /* an earlier clean start may be heard later */
     bool cancelled;            /* it must never be published: DISCONNECT was heard, or the session resumed in time */
     uint32_t wait_ms;          /* its delay, or the session's interval if that is shorter */
-    uint64_t step;             /* when the connection was lost */
+    uint64_t step;             /* when its connection was seen alive last: it ended later */
     uint64_t due_step;         /* since when it is due */
     uint64_t cancelled_step;   /* DISCONNECT was heard */
     uint64_t alive_ms;         /* when the connection was seen alive last */
@@ -94,6 +100,7 @@ struct guest {
     uint64_t lost_ms;      /* when the last connection with a CONNACK was lost */
     uint64_t noticed_step; /* since when the node has known that the last connection is over; 0: it may not know */
     uint64_t noticed_ms;   /* the same, in time */
+    bool in_share;         /* its session may be a member of the group */
     bool many_dups;        /* the node has ended with a connection of this session: what it had sent it cannot know */
 
     /* This connection. */
@@ -123,15 +130,16 @@ struct party {
     unsigned message_count;
     uint32_t retained_seen[GUESTS_MAX]; /* in the end, by guest 0: 1 + the message; 0: none */
 
-    uint64_t step, now_ms;   /* set by the world before each call */
-    bool clock_set;          /* somebody has set the wall clock: nobody knows what has expired */
-    bool lossy;              /* messages may have been dropped or refused by rule: their loss is none */
-    bool split;              /* the node has more than one shard */
-    unsigned calm;           /* not 0: the end, in which everybody only finishes what is begun; its round */
-    uint32_t life;           /* of the node */
-    uint64_t settled_step;   /* the node has noticed, for good, what had happened up to here */
-    uint64_t forgotten_step; /* up to here the node has forgotten everything: it had no disk */
-    uint32_t sent_filters;   /* SUBSCRIBE and UNSUBSCRIBE packets, for their identifiers */
+    uint64_t step, now_ms;      /* set by the world before each call */
+    bool clock_set;             /* somebody has set the wall clock: nobody knows what has expired */
+    bool lossy;                 /* messages may have been dropped or refused by rule: their loss is none */
+    bool split;                 /* the node has more than one shard */
+    unsigned calm;              /* not 0: the end, in which everybody only finishes what is begun; its round */
+    uint32_t life;              /* of the node */
+    uint64_t settled_step;      /* the node has noticed, for good, what had happened up to here */
+    uint64_t forgotten_step;    /* up to here the node has forgotten everything: it had no disk */
+    uint64_t share_broken_step; /* the session of a member may have ended: what it had may be lost */
+    uint32_t sent_filters;      /* SUBSCRIBE and UNSUBSCRIBE packets, for their identifiers */
     uint64_t connects, sent, received, acknowledged;
     char wrong[600]; /* the first thing that is; "": nothing */
 };
@@ -171,7 +179,8 @@ struct guest_delivery {
 };
 
 void party_wrong(struct party *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void guest_forget(struct guest *g); /* its session is gone */
+void guest_forget(struct party *p, struct guest *g);  /* its session is gone */
+void guest_unshare(struct party *p, struct guest *g); /* and it was perhaps a member of the group */
 void guest_put_ack(struct buf *out, uint8_t first, uint16_t packet_id);
 void guest_put_publish(struct party *p, struct guest *g, struct buf *out, uint32_t message, uint16_t packet_id,
                        bool dup);

@@ -57,11 +57,16 @@ void judge_connack(struct party *p, struct guest *g, bool present)
     }
     g->fresh_step = g->fresh_step < p->step ? g->fresh_step : p->step; /* every earlier connection is over now */
     if (!present) {
-        guest_forget(g);
+        guest_forget(p, g);
         g->unsure = g->many_dups = false;
         g->began_step = p->step;
     } else if (g->session == SESSION_PERHAPS) { /* or another, made by a CONNECT whose answer was lost */
         g->unsure = true;
+        for (unsigned i = 0; i < g->open_count; i++) { /* what the one before had taken is taken again */
+            struct guest_message *m = &p->message[g->open[i].message];
+            m->perhaps_twice = m->interrupted = true;
+        }
+        guest_unshare(p, g);
         memset(g->subscriptions, 0, sizeof(g->subscriptions));
         memset(g->taken, 0, GUEST_IDS);
         memset(g->last_by_id, 0, GUEST_IDS * sizeof(*g->last_by_id));
@@ -127,11 +132,16 @@ static void judge_will(struct party *p, struct guest *g, const struct guest_deli
     *seen = 1 + p->life;
 }
 
+static const struct guest_subscription *subscription_for(const struct guest *g, const struct guest_message *m)
+{
+    return &g->subscriptions[m->shared ? FILTER_S : g->wild ? FILTER_T : (enum guest_filter)m->topic];
+}
+
 /* Messages of one guest, topic and QoS come in the order in which they were sent [MQTT-4.6.0-6]. One that was sent
  * before this guest had subscribed may come late: it is sent again. */
 static void judge_order(struct party *p, struct guest *g, const struct guest_delivery *d, const struct guest_message *m)
 {
-    const struct guest_subscription *s = &g->subscriptions[g->wild ? FILTER_T : (enum guest_filter)m->topic];
+    const struct guest_subscription *s = subscription_for(g, m);
     uint32_t *last = &g->last_got[m->guest][m->topic][d->qos];
 
     if (p->lossy || d->qos != m->qos || s->state != SUB_THERE || s->step >= m->step) {
@@ -148,7 +158,7 @@ static void judge_order(struct party *p, struct guest *g, const struct guest_del
 static void judge_qos(struct party *p, struct guest *g, const struct guest_delivery *d, uint32_t number)
 {
     const struct guest_message *m = &p->message[number];
-    const struct guest_subscription *s = &g->subscriptions[g->wild ? FILTER_T : (enum guest_filter)m->topic];
+    const struct guest_subscription *s = subscription_for(g, m);
 
     if (!m->retain && s->state == SUB_THERE && s->step < m->step && d->qos != (m->qos < s->qos ? m->qos : s->qos)) {
         party_wrong(p, "guest %u gets message %u with QoS %u: it was sent with %u and is granted %u", g->index, number,
@@ -178,11 +188,27 @@ static void judge_count(struct party *p, struct guest *g, const struct guest_del
     *got = (uint8_t)((*got & GOT_EXACTLY) | (d->qos == 2 ? GOT_EXACTLY : 0) | 1);
 }
 
+/* To one member of the group: with QoS 2 and 0 to no other and not again, but after a crash (README.md of the
+ * repository). QoS 1 goes to another when a connection is lost, or when the publisher has sent it again. */
+static void judge_share(struct party *p, struct guest *g, const struct guest_delivery *d, uint32_t number)
+{
+    struct guest_message *m = &p->message[number];
+    bool excused = p->lossy || m->life != p->life || m->perhaps_twice || m->interrupted || m->qos == 1 || d->qos == 1 ||
+                   m->taken_qos == 1 || (d->dup && g->unsure);
+
+    if (m->taken_by && !excused) { /* [MQTT-4.8.2-4] and on */
+        party_wrong(p, "guest %u gets shared message %u with QoS %u, guest %u has it", g->index, number, d->qos,
+                    m->taken_by - 1);
+    }
+    m->taken_by = (uint8_t)(1 + g->index);
+    m->taken_qos = d->qos;
+}
+
 /* Nothing that was sent after UNSUBACK [MQTT-3.10.4-2]. */
 static void judge_left(struct party *p, struct guest *g, uint32_t number)
 {
     const struct guest_message *m = &p->message[number];
-    const struct guest_subscription *s = &g->subscriptions[g->wild ? FILTER_T : (enum guest_filter)m->topic];
+    const struct guest_subscription *s = subscription_for(g, m);
 
     if (!m->retain && s->state == SUB_LEFT && s->step < m->step) {
         party_wrong(p, "guest %u gets message %u, and has unsubscribed in step %llu", g->index, number,
@@ -216,7 +242,11 @@ static void judge_message(struct party *p, struct guest *g, const struct guest_d
         party_wrong(p, "guest %u gets what nobody has sent: %s %s", g->index, d->topic, d->payload);
         return;
     }
-    snprintf(topic, sizeof(topic), m->retain ? "r/%u" : "t/%u", m->retain ? m->guest : m->topic);
+    snprintf(topic, sizeof(topic),
+             m->retain   ? "r/%u"
+             : m->shared ? "s/%u"
+                         : "t/%u",
+             m->retain || m->shared ? m->guest : m->topic);
     if (strcmp(topic, d->topic) != 0) {
         party_wrong(p, "guest %u gets message %u on %s, it was sent to %s", g->index, number, d->topic, topic);
     }
@@ -235,6 +265,8 @@ static void judge_message(struct party *p, struct guest *g, const struct guest_d
         party_wrong(p, "guest %u gets message %u as a retained one", g->index, number);
     } else if (d->retain) {
         p->retained_seen[m->guest] = number + 1;
+    } else if (!again && m->shared) {
+        judge_share(p, g, d, number);
     } else if (!again && !m->retain) {
         judge_count(p, g, d, number);
     }
@@ -257,7 +289,8 @@ void judge_delivery(struct party *p, struct guest *g, const struct guest_deliver
 static bool concerns(const struct guest *g, enum guest_filter f, const struct guest_message *m)
 {
     const struct guest_subscription *s = &g->subscriptions[f];
-    return s->state == SUB_THERE && s->qos > 0 && s->step < m->step && (g->wild || m->topic == (uint8_t)f);
+    return !m->shared && s->state == SUB_THERE && s->qos > 0 && s->step < m->step &&
+           (g->wild || m->topic == (uint8_t)f);
 }
 
 static void judge_losses(struct party *p, const struct guest *g)
@@ -268,6 +301,21 @@ static void judge_losses(struct party *p, const struct guest *g)
         if (wanted && m->acknowledged && m->qos > 0 && !m->retain && !g->got[i]) {
             party_wrong(p, "guest %u has never got message %u of guest %u, acknowledged with QoS %u, sent in step %llu",
                         g->index, i, m->guest, m->qos, (unsigned long long)m->step);
+        }
+    }
+}
+
+/* A member was there all the time, and no other has ended with what it had. */
+static void judge_share_losses(struct party *p, const struct guest *g)
+{
+    const struct guest_subscription *s = &g->subscriptions[FILTER_S];
+
+    for (uint32_t i = 0; s->state == SUB_THERE && i < p->message_count; i++) {
+        const struct guest_message *m = &p->message[i];
+        if (m->shared && m->acknowledged && m->qos > 0 && m->step > s->step && m->step > p->share_broken_step &&
+            !m->taken_by) {
+            party_wrong(p, "no member of the group has got message %u of guest %u, sent in step %llu", i, m->guest,
+                        (unsigned long long)m->step);
         }
     }
 }
@@ -326,6 +374,7 @@ void party_judge(struct party *p)
             party_wrong(p, "guest %u: message %u is not acknowledged in the end", i, g->open[0].message);
         }
         judge_losses(p, g);
+        judge_share_losses(p, g);
         judge_wills(p, g);
     }
     for (unsigned i = 0; i < p->count && !p->lossy && p->guest[0].subscriptions[FILTER_R].state == SUB_THERE; i++) {

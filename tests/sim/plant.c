@@ -76,7 +76,10 @@ WRAP(int, queue_push, struct queue *q, const struct queue_item *item)
     if (planted_once_in(PLANT_MESSAGE_LOST, 30)) {
         return 0;
     }
-    if (planted_once_in(PLANT_MESSAGE_TWICE, 30)) {
+    if (item->share && planted_once_in(PLANT_SHARE_LOST, 10)) {
+        return 0;
+    }
+    if (planted_once_in(PLANT_MESSAGE_TWICE, 30) || (item->share && planted_once_in(PLANT_SHARE_TWICE, 10))) {
         __real_queue_push(q, item);
     }
     int rc = __real_queue_push(q, item);

@@ -27,6 +27,8 @@ PLANT(WILL_DROPPED,       "will-dropped",           100, "DISCONNECT with 0x04 t
 PLANT(WILL_AT_ONCE,       "will-at-once",            60, "a will does not wait for its delay")
 PLANT(WILL_LATE,          "will-late",              100, "a will waits twenty seconds longer than its delay")
 PLANT(WILL_KEPT,          "will-kept",              100, "who comes back in time does not stop the will")
+PLANT(SHARE_LOST,         "share-lost",              60, "one message in ten for a group is acknowledged but not queued")
+PLANT(SHARE_TWICE,        "share-twice",             60, "one message in ten for a group is queued twice")
 /* the log */
 PLANT(NO_GATE,            "ack-before-commit",       60, "output does not wait for what it tells of")
 PLANT(ANSWER_EARLY,       "answer-before-commit",   300, "what another shard has answered is taken for durable")

@@ -234,7 +234,8 @@ static void drain(struct world *w)
     heal(w);
     look(w);
     for (unsigned i = 1; i < w->link_count; i++) {
-        w->party.guest[i].away = w->party.guest[i].shy && once_in(w, 2) && !w->links[i].socket;
+        w->party.guest[i].away =
+            w->party.guest[i].shy && once_in(w, 2) && !w->links[i].socket && !w->party.guest[i].in_share;
     }
     for (unsigned round = 1; round <= CALM_ROUNDS && !w->result->violation[0]; round++) {
         w->party.calm = round;

@@ -16,6 +16,7 @@ struct party *party_now(struct world *w)
         g->alive = s && s->stream && !s->closed && link_conn(&w->links[i])->state == CONN_OPEN;
         if (g->alive && g->connection < GUEST_WILLS_MAX) {
             g->wills[g->connection].alive_ms = w->party.now_ms;
+            g->wills[g->connection].step = w->step;
         }
     }
     return &w->party;
