@@ -227,7 +227,11 @@ void guest_put_publish(struct party *p, struct guest *g, struct buf *out, uint32
         buf_u16(&body, packet_id);
     }
     if (g->version == 5) {
-        buf_u8(&body, 0);
+        buf_u8(&body, m->expiry_s > 0 ? 5 : 0);
+    }
+    if (m->expiry_s > 0) {
+        buf_u8(&body, 0x02);
+        buf_u32(&body, m->expiry_s);
     }
     snprintf(text, sizeof(text), "%u", message);
     if (!m->clear) {
@@ -317,6 +321,7 @@ void guest_connect(struct party *p, unsigned index, struct buf *out)
     g->noticed_step = 0;
     g->noticed_ms = 0;
     g->dups = 0;
+    g->connect_ms = p->now_ms;
     g->connection++;
     g->clean = g->always_clean || g->must_clean || (!p->calm && below(p, 12) == 0);
     if (g->version == 4) {
@@ -370,6 +375,8 @@ static void act_publish(struct party *p, struct guest *g, struct buf *out)
                                 .life = p->life,
                                 .step = p->step};
     m->shared = !m->retain && below(p, 5) == 0;
+    m->sent_ms = p->now_ms;
+    m->expiry_s = g->version == 5 && !m->retain && below(p, 3) == 0 ? 1 + below(p, below(p, 2) ? 5 : 60) : 0;
     m->clear = m->retain && below(p, 4) == 0;
     if (m->retain && m->qos == 2) { /* an earlier one of QoS 1 may be sent again behind it, which undoes it */
         m->qos = 1;

@@ -38,6 +38,9 @@ struct guest_message {
     uint32_t number;    /* of its guest's: their order */
     uint64_t step;      /* when it was sent first */
     uint32_t life;      /* of the node, then */
+    uint32_t expiry_s;  /* 0: it never expires */
+    uint64_t sent_ms;   /* when it was sent first: its interval begins later */
+    uint64_t taken_ms;  /* when it was acknowledged: its interval began before; 0: it was not */
     uint8_t taken_by;   /* shared: 1 + the guest who had it last; 0: nobody */
     uint8_t taken_qos;  /* with it */
 };
@@ -113,6 +116,7 @@ struct guest {
     struct buf in, late;       /* owned: half a packet; acknowledgements that it has not sent yet */
     uint8_t *in_flight;        /* owned; by packet identifier: PUBLISH came and was not answered */
     unsigned in_flight_count;
+    uint64_t connect_ms; /* when it began */
     uint64_t fresh_step; /* what is published later cannot have been sent in an earlier connection */
     unsigned dups;       /* PUBLISH packets with DUP */
 
@@ -134,6 +138,7 @@ struct party {
     bool clock_set;             /* somebody has set the wall clock: nobody knows what has expired */
     bool lossy;                 /* messages may have been dropped or refused by rule: their loss is none */
     bool split;                 /* the node has more than one shard */
+    uint64_t calm_ms;           /* when that began */
     unsigned calm;              /* not 0: the end, in which everybody only finishes what is begun; its round */
     uint32_t life;              /* of the node */
     uint64_t settled_step;      /* the node has noticed, for good, what had happened up to here */
@@ -175,6 +180,7 @@ struct guest_delivery {
     uint8_t qos;
     bool dup, retain;
     uint16_t packet_id;
+    uint32_t expiry_s; /* 0: not told */
     char topic[40], payload[60];
 };
 

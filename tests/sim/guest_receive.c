@@ -105,6 +105,7 @@ static void take_ack(struct party *p, struct guest *g, unsigned type, struct sli
     if (type != PACKET_PUBCOMP) {
         p->acknowledged += !refused && !m->acknowledged;
         m->acknowledged |= !refused;
+        m->taken_ms = m->taken_ms ? m->taken_ms : p->now_ms;
         m->received |= type == PACKET_PUBREC;
     }
     if (type == PACKET_PUBREC && !refused) {
@@ -163,7 +164,10 @@ static void take_publish(struct party *p, struct guest *g, uint8_t first, struct
 
     copy_text(d.topic, sizeof(d.topic), cursor_string(&c));
     d.packet_id = d.qos > 0 ? cursor_u16(&c) : 0;
-    if (g->version == 5 && cursor_u8(&c) != 0) {
+    uint8_t properties_len = g->version == 5 ? cursor_u8(&c) : 0;
+    if (properties_len == 5 && cursor_u8(&c) == 2) {
+        d.expiry_s = cursor_u32(&c);
+    } else if (properties_len != 0) {
         party_wrong(p, "guest %u gets properties that nobody has sent", g->index);
         return;
     }

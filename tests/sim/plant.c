@@ -9,6 +9,7 @@
 #include "broker/topic/retained.h"
 #include "proto/mqtt/control.h"
 #include "proto/mqtt/publish.h"
+#include "tests/lib/sim_node.h"
 
 const struct plant plants[] = {
     {"none", "as it is", 0},
@@ -95,7 +96,16 @@ WRAP(int, queue_push, struct queue *q, const struct queue_item *item)
 
 WRAP(struct queue_entry *, queue_next, struct queue *q, uint32_t window, uint64_t *ret_number)
 {
-    return __real_queue_next(q, planted(PLANT_RECEIVE_MAX) ? UINT32_MAX : window, ret_number);
+    struct queue_entry *e = __real_queue_next(q, planted(PLANT_RECEIVE_MAX) ? UINT32_MAX : window, ret_number);
+
+    if (e && e->state == QUEUE_WAITING && e->message->expires_at_ms != MESSAGE_NEVER) {
+        if (planted(PLANT_EXPIRED_SENT) && e->message->expires_at_ms < sim_wall_now_ms()) {
+            e->message->expires_at_ms = sim_wall_now_ms() + 1;
+        } else if (planted(PLANT_EXPIRES_EARLY)) {
+            e->message->expires_at_ms = 1;
+        }
+    }
+    return e;
 }
 
 WRAP(void, mqtt_delivery_encode, struct buf *out, enum mqtt_version version, const struct mqtt_delivery *d)
@@ -103,6 +113,7 @@ WRAP(void, mqtt_delivery_encode, struct buf *out, enum mqtt_version version, con
     struct mqtt_delivery sent = *d;
 
     sent.dup = d->dup && !planted(PLANT_DUP);
+    sent.message_expiry_s += d->has_expiry && planted(PLANT_INTERVAL_WHOLE) ? 10 : 0;
     __real_mqtt_delivery_encode(out, version, &sent);
 }
 
@@ -111,6 +122,7 @@ WRAP(void, mqtt_delivery_encode_head, struct buf *out, enum mqtt_version version
     struct mqtt_delivery sent = *d;
 
     sent.dup = d->dup && !planted(PLANT_DUP);
+    sent.message_expiry_s += d->has_expiry && planted(PLANT_INTERVAL_WHOLE) ? 10 : 0;
     __real_mqtt_delivery_encode_head(out, version, &sent);
 }
 

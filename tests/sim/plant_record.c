@@ -11,6 +11,8 @@ static void lose_from_record(struct record *rec)
 
     if (c->type == COMMAND_PUBLISH && planted(PLANT_LOG_QOS)) {
         c->publish.qos = 1;
+    } else if (c->type == COMMAND_PUBLISH && planted(PLANT_LOG_INTERVAL)) {
+        c->publish.message->expires_at_ms = MESSAGE_NEVER;
     } else if (c->type == COMMAND_SUBSCRIBE && planted(PLANT_LOG_SUBSCRIPTION)) {
         c->subscribe.options.qos = 0;
     } else if (c->type == COMMAND_CLAIM && planted(PLANT_LOG_EXPIRY)) {

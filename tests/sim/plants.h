@@ -29,6 +29,9 @@ PLANT(WILL_LATE,          "will-late",              100, "a will waits twenty se
 PLANT(WILL_KEPT,          "will-kept",              100, "who comes back in time does not stop the will")
 PLANT(SHARE_LOST,         "share-lost",              60, "one message in ten for a group is acknowledged but not queued")
 PLANT(SHARE_TWICE,        "share-twice",             60, "one message in ten for a group is queued twice")
+PLANT(INTERVAL_WHOLE,     "interval-whole",          60, "what is told of a message's interval is ten seconds more than is left")
+PLANT(EXPIRED_SENT,       "expired-sent",           200, "an expired message is sent")
+PLANT(EXPIRES_EARLY,      "expires-early",          100, "a message that waits expires at once")
 /* the log */
 PLANT(NO_GATE,            "ack-before-commit",       60, "output does not wait for what it tells of")
 PLANT(ANSWER_EARLY,       "answer-before-commit",   300, "what another shard has answered is taken for durable")
@@ -47,6 +50,7 @@ PLANT(TRIM_EARLY,         "trims-too-much",         200, "the log is trimmed up 
 PLANT(SCAN_SHORT,         "scan-misses-last",       200, "the last row of a scan is not found")
 /* what is read from it */
 PLANT(LOG_QOS,            "log-loses-qos",          100, "what is queued comes out of the log with QoS 1")
+PLANT(LOG_INTERVAL,       "log-loses-interval",     200, "a message comes out of the log without its interval")
 PLANT(LOG_SUBSCRIPTION,   "log-loses-granted-qos",  100, "a subscription comes out of the log with QoS 0")
 PLANT(LOG_EXPIRY,         "log-loses-expiry",       100, "a session comes out of the log without its interval")
 PLANT(LOG_WILL,           "log-loses-will",         400, "a will does not come out of the log")

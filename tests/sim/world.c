@@ -238,6 +238,7 @@ static void drain(struct world *w)
             w->party.guest[i].shy && once_in(w, 2) && !w->links[i].socket && !w->party.guest[i].in_share;
     }
     for (unsigned round = 1; round <= CALM_ROUNDS && !w->result->violation[0]; round++) {
+        w->party.calm_ms = round == 1 ? now_ms() : w->party.calm_ms;
         w->party.calm = round;
         for (unsigned i = 0; i < w->link_count; i++) {
             if (!w->links[i].socket && !w->party.guest[i].away) {
