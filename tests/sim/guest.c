@@ -50,7 +50,7 @@ static void init_guest(struct party *p, unsigned index)
     g->will_delay_s = g->version == 5 && below(p, 2) ? 1 + below(p, below(p, 2) ? 6 : 60) : 0;
     g->wild = below(p, 2);
     g->lazy = below(p, 2);
-    g->shy = below(p, 4) == 0;
+    g->shy = below(p, 6) == 0;
     g->taken = table(GUEST_IDS, 1);
     g->in_flight = table(GUEST_IDS, 1);
     g->last_by_id = table(GUEST_IDS, sizeof(*g->last_by_id));
@@ -374,9 +374,9 @@ static void act_publish(struct party *p, struct guest *g, struct buf *out)
                                 .number = ++g->last_number,
                                 .life = p->life,
                                 .step = p->step};
-    m->shared = !m->retain && below(p, 5) == 0;
+    m->shared = !m->retain && below(p, 7) == 0;
     m->sent_ms = p->now_ms;
-    m->expiry_s = g->version == 5 && !m->retain && below(p, 3) == 0 ? 1 + below(p, below(p, 2) ? 5 : 60) : 0;
+    m->expiry_s = g->version == 5 && !m->retain && below(p, 5) == 0 ? 1 + below(p, below(p, 2) ? 5 : 60) : 0;
     m->clear = m->retain && below(p, 4) == 0;
     if (m->retain && m->qos == 2) { /* an earlier one of QoS 1 may be sent again behind it, which undoes it */
         m->qos = 1;
@@ -414,9 +414,9 @@ static void subscribe(struct party *p, struct guest *g, enum guest_filter f, boo
 
 static void act_subscribe(struct party *p, struct guest *g, bool on, struct buf *out)
 {
-    enum guest_filter f = below(p, 4) ? (enum guest_filter)below(p, FILTER_R) : FILTER_S;
+    enum guest_filter f = below(p, 6) ? (enum guest_filter)below(p, FILTER_R) : FILTER_S;
 
-    if (f == FILTER_S && (!on || g->always_clean || g->expiry_s == 0)) {
+    if (f == FILTER_S && (!on || g->always_clean || g->expiry_s == 0)) { /* it would break the group */
         return;
     }
     if (g->wild && f < FILTER_W) {
