@@ -134,15 +134,16 @@ struct party {
     unsigned message_count;
     uint32_t retained_seen[GUESTS_MAX]; /* in the end, by guest 0: 1 + the message; 0: none */
 
-    uint64_t step, now_ms;      /* set by the world before each call */
-    bool clock_set;             /* somebody has set the wall clock: nobody knows what has expired */
-    bool lossy;                 /* messages may have been dropped or refused by rule: their loss is none */
-    bool split;                 /* the node has more than one shard */
-    uint64_t calm_ms;           /* when that began */
-    unsigned calm;              /* not 0: the end, in which everybody only finishes what is begun; its round */
-    uint32_t life;              /* of the node */
-    uint64_t settled_step;      /* the node has noticed, for good, what had happened up to here */
-    uint64_t forgotten_step;    /* up to here the node has forgotten everything: it had no disk */
+    uint64_t step, now_ms;   /* set by the world before each call */
+    bool clock_set;          /* somebody has set the wall clock: nobody knows what has expired */
+    bool lossy;              /* messages may have been dropped or refused by rule: their loss is none */
+    bool damaged;            /* a record or a row was lost on the disk: what the node remembers is not to be claimed */
+    bool split;              /* the node has more than one shard */
+    uint64_t calm_ms;        /* when that began */
+    unsigned calm;           /* not 0: the end, in which everybody only finishes what is begun; its round */
+    uint32_t life;           /* of the node */
+    uint64_t settled_step;   /* the node has noticed, for good, what had happened up to here */
+    uint64_t forgotten_step; /* up to here the node has forgotten everything: it had no disk */
     uint64_t share_broken_step; /* the session of a member may have ended: what it had may be lost */
     uint32_t sent_filters;      /* SUBSCRIBE and UNSUBSCRIBE packets, for their identifiers */
     uint64_t connects, sent, received, acknowledged;

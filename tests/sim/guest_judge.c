@@ -50,7 +50,7 @@ void judge_connack(struct party *p, struct guest *g, bool present)
     }
     if (g->clean && present) {
         party_wrong(p, "guest %u: a session is present after a clean start", g->index); /* [MQTT-3.2.2-2] */
-    } else if (!g->clean && present && g->session == SESSION_NONE) {
+    } else if (!g->clean && present && g->session == SESSION_NONE && !p->damaged) {
         party_wrong(p, "guest %u: a session is present that cannot be", g->index);
     } else if (!g->clean && !present && g->session == SESSION_THERE && !p->lossy) {
         party_wrong(p, "guest %u: its session is lost", g->index);
@@ -102,6 +102,9 @@ static void judge_will_time(struct party *p, const struct guest *g, const struct
 {
     const struct guest_will *will = &from->wills[connection];
 
+    if (p->damaged) {
+        return;
+    }
     if (connection == from->connection && from->alive) { /* [MQTT-3.1.2-8] */
         party_wrong(p, "guest %u gets will %u of guest %u, which is connected", g->index, connection, from->index);
     } else if (will->cancelled) { /* [MQTT-3.1.2-10], [MQTT-3.1.3-9] */
@@ -160,7 +163,8 @@ static void judge_qos(struct party *p, struct guest *g, const struct guest_deliv
     const struct guest_message *m = &p->message[number];
     const struct guest_subscription *s = subscription_for(g, m);
 
-    if (!m->retain && s->state == SUB_THERE && s->step < m->step && d->qos != (m->qos < s->qos ? m->qos : s->qos)) {
+    if (!m->retain && !p->damaged && s->state == SUB_THERE && s->step < m->step &&
+        d->qos != (m->qos < s->qos ? m->qos : s->qos)) {
         party_wrong(p, "guest %u gets message %u with QoS %u: it was sent with %u and is granted %u", g->index, number,
                     d->qos, m->qos, s->qos);
     }
@@ -222,7 +226,7 @@ static void judge_left(struct party *p, struct guest *g, uint32_t number)
  * It was where the guest has had it under this identifier. Between them both are right. */
 static void judge_dup(struct party *p, struct guest *g, const struct guest_delivery *d, uint32_t number)
 {
-    if (!d->dup && g->last_by_id[d->packet_id] == number + 1) {
+    if (!d->dup && g->last_by_id[d->packet_id] == number + 1 && !p->damaged) {
         party_wrong(p, "guest %u gets message %u again without DUP", g->index, number);
     }
     if (d->dup && p->message[number].step > g->fresh_step) {

@@ -48,6 +48,7 @@ void crash(struct world *w)
     w->up = false;
     if (w->disk && w->can_damage && once_in(w, 4)) {
         trace_number(w, "damage", 0);
+        w->party.damaged = true;
         mem_store_damage_batch(w->disk, chance(w, 1000));
         mem_store_damage_row(w->disk, chance(w, 1000));
     }
