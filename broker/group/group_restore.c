@@ -61,6 +61,9 @@ static int restore_rest(struct group *g, struct session *s, struct snapshot_sess
         rc = id == 0 ? -EBADMSG : packet_ids_has(&s->qos2, id) ? 0 : packet_ids_add(&s->qos2, id);
     }
     rc = rc ? rc : restore_subscriptions(g, s, row);
+    if (rc == 0 && row->due_ms < row->expires_at_ms && !s->will) { /* due for what it does not have */
+        rc = -EBADMSG;
+    }
     if (rc) {
         return rc;
     }

@@ -499,6 +499,24 @@ static void test_bad_queues(void)
     finish();
 }
 
+/* A session that is due before it expires, and has no will that could be due. */
+static void test_due_for_nothing(void)
+{
+    struct fixture f;
+    struct session *s = NULL;
+    struct snapshot_session row = {
+        .client_id = SLICE("c"), .uid = 7, .expiry_s = 60, .expires_at_ms = 2000, .due_ms = 1999, .receive_max = 10};
+
+    fixture_init(&f);
+    CHECK(group_restore(&f.group, &test_key, &row, &s) == -EBADMSG && s && group_due_ms(&f.group) == UINT64_MAX);
+    fixture_deinit(&f);
+    fixture_init(&f);
+    row.due_ms = 2000;
+    CHECK(group_restore(&f.group, &test_key, &row, &s) == 0 && group_due_ms(&f.group) == 2000);
+    fixture_deinit(&f);
+}
+
 UNIT_MAIN("broker/group/snapshot", {"keys", test_keys}, {"order of keys", test_key_order}, {"entries", test_entries},
           {"retained messages and what is applied", test_the_rest}, {"bad entries", test_bad_entries},
-          {"sessions", test_sessions}, {"memory runs out", test_restore_memory}, {"bad queues", test_bad_queues})
+          {"sessions", test_sessions}, {"memory runs out", test_restore_memory}, {"bad queues", test_bad_queues},
+          {"due for nothing", test_due_for_nothing})
