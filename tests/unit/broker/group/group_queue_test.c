@@ -208,5 +208,66 @@ static void test_limit_lowered(void)
     }
 }
 
+/* A queue of three rows, 0, 2 and 3: number 1 has gone back to its share. Full; and the oldest gives way to each new
+ * one. */
+static struct session *full_and_cold(struct fixture *f)
+{
+    fixture_init(f);
+    f->context.waiting_max = 3;
+    f->context.drop_oldest = true;
+    struct session *s = claim(f, "c", false, 60, NULL).session;
+    struct message *m = make_message(SLICE("t"), SLICE("x"), MESSAGE_NEVER);
+
+    s->front = NULL;
+    s->queue = queue_new();
+    CHECK(queue_restore(s->queue, 0, 4, 3, 3 * message_size(m), 0) == 0);
+    message_unref(m);
+    return s;
+}
+
+/* What of the rows is not dropped comes into memory. */
+static void read_back(struct session *s)
+{
+    static const uint64_t rows[] = {0, 2, 3};
+    struct queue_page_entry page[COUNT_OF(rows)];
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < COUNT_OF(rows); i++) {
+        if (rows[i] >= s->queue->cold && rows[i] < s->queue->cold_end) {
+            struct message *m = make_message(SLICE("t"), SLICE("x"), MESSAGE_NEVER);
+            page[count++] = (struct queue_page_entry){.number = rows[i], .entry = {.message = m, .qos = 1}};
+        }
+    }
+    if (s->queue->cold != s->queue->cold_end) {
+        CHECK(queue_load(s->queue, page, count, s->queue->cold_end) == 0);
+    }
+}
+
+/* What a full queue has dropped while its rows were cold, number by number, is dropped again when the log is read. */
+static void test_dropped_while_cold(void)
+{
+    struct fixture live, later;
+    struct session *s = full_and_cold(&live), *again = full_and_cold(&later);
+    struct message *m = make_message(SLICE("t"), SLICE("x"), MESSAGE_NEVER);
+
+    read_back(again);
+    for (unsigned i = 0; i < 3; i++) {
+        struct command c = {.type = COMMAND_PUBLISH, .session = s, .publish = {.message = m, .qos = 1}};
+        struct outcome out = fixture_apply(&live, &c);
+        struct decided decided = {.number = out.number, .dropped = out.dropped};
+        CHECK(out.error == 0);
+        c.session = again;
+        c.decided = &decided;
+        CHECK(fixture_apply(&later, &c).error == 0);
+        CHECK(again->queue->tail == s->queue->tail);
+    }
+    read_back(s); /* only then it is known what they were */
+    CHECK(session_waiting(again) == session_waiting(s) && again->queue->bytes == s->queue->bytes);
+    message_unref(m);
+    fixture_deinit(&live);
+    fixture_deinit(&later);
+}
+
 UNIT_MAIN("broker/group/group (queue)", {"acknowledgements", test_acks}, {"unknown identifiers", test_unknown_ids},
-          {"detach rewinds", test_detach_rewinds}, {"limits", test_limits}, {"limit lowered", test_limit_lowered})
+          {"detach rewinds", test_detach_rewinds}, {"limits", test_limits}, {"limit lowered", test_limit_lowered},
+          {"dropped while cold", test_dropped_while_cold})
