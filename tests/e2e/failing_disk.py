@@ -80,6 +80,7 @@ class Node(Broker):
         status = self.process.poll()
         if status is not None:
             self.process = None
+            self.wait_until_refused()
         return status
 
 
