@@ -36,7 +36,7 @@ FUZZ := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TESTLIB_SRC := $(filter-out tests/lib/failing_%.c,$(wildcard tests/lib/*.c))
 TESTLIB_OBJ := $(TESTLIB_SRC:%.c=$(B)/%.o)
 C_FILES := $(wildcard proto/*/*.[ch] storage/*.[ch] cluster/*.[ch] broker/*.[ch] broker/*/*.[ch] bench/*.[ch] bench/*/*.[ch] \
-	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/unit/bench/*.[ch] tests/unit/sim/*.[ch] tests/unit/storage/*.[ch] tests/sim/*.[ch] tests/crash/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
+	tests/lib/*.[ch] tests/unit/*/*/*.[ch] tests/unit/bench/*.[ch] tests/unit/sim/*.[ch] tests/unit/storage/*.[ch] tests/unit/cluster/*.[ch] tests/sim/*.[ch] tests/crash/*.[ch] tests/fuzz/*.[ch] tests/e2e/*.[ch])
 
 all: $(B)/tern $(B)/ternctl $(B)/tern-bench
 
