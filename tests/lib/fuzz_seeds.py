@@ -145,6 +145,7 @@ SEEDS = {
     "fuzz_snapshot": rows,
     # Where to cut, and the version of the CONNECT before.
     "fuzz_split": lambda: [bytes([3, 0, 1, 9, 0, 2, 5, 0, i % 4]) + p for i, p in enumerate(packets())],
+    "fuzz_swim": lambda: [random.Random(i).randbytes(50 + 8 * i) for i in range(40)],  # operations again
     "fuzz_tls": tls,
     "fuzz_ws": websocket,
 }
