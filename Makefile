@@ -21,14 +21,15 @@ CFLAGS_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 CFLAGS_sim := -O1 -fsanitize=undefined -fno-sanitize-recover=all
 CFLAGS_tsan := -O1 -fsanitize=thread
 CFLAGS_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
-CFLAGS := -std=gnu11 -g -I. -pthread -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \
+CFLAGS := -std=gnu11 -g -I. -I$(B) -pthread -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \
 	-fno-omit-frame-pointer -fno-strict-aliasing -D_GNU_SOURCE $(CFLAGS_$(BUILD)) $(EXTRA_CFLAGS)
-LDLIBS := -luring -lyaml -ljansson -lssl -lcrypto -lcurl -largon2 -llmdb -lm
+LDLIBS := -luring -lyaml -ljansson -lssl -lcrypto -lcurl -largon2 -llmdb -lprotobuf-c -lm
 LDFLAGS := -pthread $(CFLAGS_$(BUILD)) $(if $(filter release clang,$(BUILD)),-pie -Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)
 
 CTL_SRC := $(wildcard broker/cli/*.c)
 CORE_SRC := $(filter-out broker/main.c $(CTL_SRC),$(wildcard proto/*/*.c storage/*.c cluster/*.c broker/*.c broker/*/*.c))
-CORE_OBJ := $(CORE_SRC:%.c=$(B)/%.o)
+WIRE := $(patsubst proto/wire/%.proto,$(B)/proto/wire/%.pb-c,$(wildcard proto/wire/*.proto))
+CORE_OBJ := $(CORE_SRC:%.c=$(B)/%.o) $(WIRE:=.o)
 BENCH_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard bench/*/*.c))
 UNIT_SRC := $(wildcard tests/unit/*/*/*_test.c tests/unit/*/*_test.c)
 UNIT := $(UNIT_SRC:%.c=$(B)/%)
@@ -58,7 +59,15 @@ help:
 	@echo 'make install       install into DESTDIR/PREFIX (/usr/local)'
 	@echo 'make clean         remove build/'
 
-$(B)/%.o: %.c
+# What nodes say to each other: C from proto/wire/*.proto, before anything is compiled.
+$(B)/%.pb-c.c $(B)/%.pb-c.h &: %.proto
+	@mkdir -p $(dir $@)
+	$(SAY) '  PROTO $<'
+	$(Q)protoc-c --c_out=$(B) $<
+$(B)/%.pb-c.o: $(B)/%.pb-c.c
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/%.o: %.c | $(WIRE:=.h)
 	@mkdir -p $(dir $@)
 	$(SAY) '  CC    $<'
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@

@@ -17,6 +17,8 @@ libssl-dev|header openssl/ssl.h|TLS, hashes, signatures
 libcurl4-openssl-dev|header curl/curl.h|asking an HTTP service who may connect
 libargon2-dev|header argon2.h|password hashes
 liblmdb-dev|header lmdb.h|sessions and retained messages on the disk
+libprotobuf-c-dev|header protobuf-c/protobuf-c.h|what nodes say to each other
+protobuf-c-compiler|command protoc-c|the same, as C
 mosquitto-clients|command mosquitto_pub|mosquitto_pub and mosquitto_sub, to show the broker at work
 ROWS
 }

@@ -42,7 +42,8 @@ def read_table(path):
 
 def check_own(path, target, folders):
     """What is wrong with `path` including our own header `target`, or None."""
-    if not os.path.exists(os.path.join(ROOT, target)):
+    source = target.replace(".pb-c.h", ".proto")  # made from it in the build directory
+    if not os.path.exists(os.path.join(ROOT, source)):
         return '"%s" is not a path from the root' % target
     here, there = os.path.dirname(path), os.path.dirname(target)
     if here not in folders:
