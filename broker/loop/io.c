@@ -5,11 +5,14 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define DATAGRAMS_MAX 64           /* taken at one time */
 #define SEND_BYTES_MAX 0x7ffff000u /* the kernel silently takes no more in one call */
 
 int io_open(const struct io_options *options, struct io **ret_io)
@@ -432,4 +435,69 @@ unsigned io_run_closed(struct io *io)
         l->handler->closed(l);
     }
     return count;
+}
+
+/* ---- datagrams, and dialling ---- */
+
+int io_datagram_start(struct io *io, struct io_datagram *d, int fd)
+{
+    int rc = open_add(io, fd);
+
+    if (rc) {
+        return rc;
+    }
+    d->fd = fd;
+    rc = io->ops->datagram(io, d);
+    if (rc) {
+        open_remove(io, fd);
+        d->fd = -1;
+    }
+    return rc;
+}
+
+void io_datagram_ready(struct io_datagram *d)
+{
+    uint8_t data[IO_DATAGRAM_MAX];
+
+    for (unsigned i = 0; i < DATAGRAMS_MAX; i++) {
+        struct sockaddr_storage from;
+        socklen_t from_len = sizeof(from);
+        ssize_t n = recvfrom(d->fd, data, sizeof(data), MSG_TRUNC | MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+            return;
+        }
+        if (n > 0 && (size_t)n <= sizeof(data)) {
+            d->handler->received(d, slice_of(data, (size_t)n), (struct sockaddr *)&from, from_len);
+        }
+    }
+}
+
+void io_datagram_send(struct io *io, struct io_datagram *d, struct slice data, const struct sockaddr *to,
+                      socklen_t to_len)
+{
+    if (io->ops->datagram_send) {
+        io->ops->datagram_send(io, d, data, to, to_len);
+    } else {
+        (void)!sendto(d->fd, data.ptr, data.len, MSG_DONTWAIT | MSG_NOSIGNAL, to, to_len);
+    }
+}
+
+int io_dial(struct io *io, const struct sockaddr *to, socklen_t to_len)
+{
+    int on = 1;
+
+    if (io->ops->dial) {
+        return io->ops->dial(io, to, to_len);
+    }
+    int fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (connect(fd, to, to_len) != 0 && errno != EINPROGRESS) {
+        int rc = -errno;
+        close(fd);
+        return rc;
+    }
+    return fd;
 }

@@ -13,6 +13,8 @@
 #ifndef TERN_BROKER_LOOP_IO_H
 #define TERN_BROKER_LOOP_IO_H
 
+#include <sys/socket.h>
+
 #include "proto/base/list.h"
 #include "proto/base/slice.h"
 
@@ -68,6 +70,21 @@ struct io_listener {
     uint64_t retry_at_ms;
 };
 
+#define IO_DATAGRAM_MAX 2048 /* bytes; longer ones are dropped */
+
+struct io_datagram;
+
+struct io_datagram_handler {
+    /* A datagram came; both are borrowed until the callback returns. */
+    void (*received)(struct io_datagram *d, struct slice data, const struct sockaddr *from, socklen_t from_len);
+};
+
+/* A bound socket for few datagrams. Lives as long as the door. */
+struct io_datagram {
+    const struct io_datagram_handler *handler;
+    int fd;
+};
+
 struct io_options {
     enum io_backend backend;
     unsigned recv_buffer_count;                                        /* power of two; 0: 1024 */
@@ -85,6 +102,9 @@ void io_close(struct io *io);
 
 /* "io_uring" or "epoll", for the log. */
 const char *io_name(const struct io *io);
+
+/* A TCP socket on its way to this address, for io_stream_attach. A descriptor, or a negative errno. */
+int io_dial(struct io *io, const struct sockaddr *to, socklen_t to_len);
 
 /* Take fd, a non-blocking stream socket, connected or being connected, under this door. Receives nothing yet. Sets all
  * of *s but its handler, which the caller has set. Returns 0 or a negative errno, fd then still the caller's. */
@@ -128,6 +148,14 @@ void io_stream_close(struct io *io, struct io_stream *s);
  * still the caller's. Sets all of *l but its handler. */
 int io_listener_start(struct io *io, struct io_listener *l, int fd);
 void io_listener_close(struct io *io, struct io_listener *l);
+
+/* Receive from fd, a bound, non-blocking UDP socket, until io_close, which closes it. Returns 0 or a negative errno, fd
+ * then still the caller's. */
+int io_datagram_start(struct io *io, struct io_datagram *d, int fd);
+
+/* Send one, at once or not at all; it may get lost on the way anyway. */
+void io_datagram_send(struct io *io, struct io_datagram *d, struct slice data, const struct sockaddr *to,
+                      socklen_t to_len);
 
 /* Handle what the last io_submit_wait found ready, at most about `budget` completions. Makes no system call while
  * nothing fails or closes. Returns how many there were. */

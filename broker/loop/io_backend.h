@@ -42,6 +42,12 @@ struct io_ops {
     void (*accept_arm)(struct io *io, struct io_listener *l);
     void (*accept_shut)(struct io *io, struct io_listener *l); /* as shut, with io_listener_over */
     void (*accept_release)(struct io *io, struct io_listener *l);
+    int (*datagram)(struct io *io,
+                    struct io_datagram *d); /* say io_datagram_ready when it can be read, again and again */
+    /* For a door without a kernel; NULL: the kernel's. */
+    int (*dial)(struct io *io, const struct sockaddr *to, socklen_t to_len);
+    void (*datagram_send)(struct io *io, struct io_datagram *d, struct slice data, const struct sockaddr *to,
+                          socklen_t to_len);
     unsigned (*reap)(struct io *io, unsigned budget);
     void (*submit_wait)(struct io *io, bool nowait, uint64_t deadline_ns);
 };
@@ -72,6 +78,9 @@ void io_stream_got(struct io_stream *s, struct slice data); /* data.len > 0 */
 void io_stream_end(struct io_stream *s, int error);
 void io_stream_sent(struct io_stream *s);
 void io_stream_send_failed(struct io_stream *s, int error);
+
+/* A datagram socket can be read: take some. */
+void io_datagram_ready(struct io_datagram *d);
 
 /* The kernel has taken n more of the bytes to be sent. */
 void io_stream_took(struct io_stream *s, uint32_t n);

@@ -25,7 +25,7 @@
 #define MEMORY_BUFFERS 16
 
 /* In epoll's data beside the object's address. An event without an address is a wake-up. */
-enum kind { KIND_STREAM, KIND_LISTENER, KIND_MASK = 7 };
+enum kind { KIND_STREAM, KIND_LISTENER, KIND_DATAGRAM, KIND_MASK = 7 };
 
 struct epoll_door {
     struct io io;
@@ -257,6 +257,11 @@ static void listener_ready(struct epoll_door *d, struct io_listener *l)
     }
 }
 
+static int epoll_datagram(struct io *io, struct io_datagram *d)
+{
+    return epoll_change(door_of(io), EPOLL_CTL_ADD, d->fd, EPOLLIN, d, KIND_DATAGRAM);
+}
+
 /* ---- the turn ---- */
 
 static void wake_seen(struct epoll_door *d)
@@ -277,6 +282,8 @@ static unsigned epoll_reap(struct io *io, unsigned budget)
         void *object = (void *)(uintptr_t)(ev->data.u64 & ~(uint64_t)KIND_MASK);
         if (object && (ev->data.u64 & KIND_MASK) == KIND_STREAM) {
             stream_ready(d, object, ev->events);
+        } else if (object && (ev->data.u64 & KIND_MASK) == KIND_DATAGRAM) {
+            io_datagram_ready(object);
         } else if (object) {
             listener_ready(d, object);
         } else if (ev->data.u64 == 0) {
@@ -343,6 +350,7 @@ static const struct io_ops epoll_ops = {
     .shut = epoll_shut,
     .release = epoll_release,
     .listen = epoll_listen,
+    .datagram = epoll_datagram,
     .accept_arm = epoll_accept_arm,
     .accept_shut = io_listener_over,
     .accept_release = epoll_accept_release,

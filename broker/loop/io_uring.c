@@ -22,6 +22,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -388,6 +389,24 @@ static void uring_accept_shut(struct io *io, struct io_listener *l)
     shutdown(l->fd, SHUT_RDWR);
 }
 
+/* ---- datagrams ---- */
+
+static void poll_arm(struct uring *u, struct io_datagram *d)
+{
+    struct io_uring_sqe *sqe = sqe_get(u);
+
+    if (sqe) { /* else nothing is received any more; but then there is no memory for anything */
+        io_uring_prep_poll_add(sqe, d->fd, POLLIN);
+        io_uring_tag(sqe, d, KIND_POLL);
+    }
+}
+
+static int uring_datagram(struct io *io, struct io_datagram *d)
+{
+    poll_arm(uring_of(io), d);
+    return 0;
+}
+
 /* ---- the turn ---- */
 
 static void complete(struct uring *u, const struct io_uring_cqe *cqe)
@@ -414,6 +433,10 @@ static void complete(struct uring *u, const struct io_uring_cqe *cqe)
         break;
     case KIND_ACCEPT:
         accept_done(u, object, cqe->res, more);
+        break;
+    case KIND_POLL:
+        io_datagram_ready(object);
+        poll_arm(u, object); /* what is left is reported again */
         break;
     case KIND_TICK:
         u->tick_armed = false;
@@ -554,6 +577,7 @@ const struct io_ops io_uring_ops = {
     .shut = uring_shut,
     .release = uring_release,
     .listen = uring_listen,
+    .datagram = uring_datagram,
     .accept_arm = uring_accept_arm,
     .accept_shut = uring_accept_shut,
     .accept_release = uring_accept_release,
