@@ -192,7 +192,7 @@ const struct route_match *match_cache_routes(struct match_cache *c, const struct
     if (w && w->routes && w->routes_generation == generation) {
         return w->routes;
     }
-    if (route_table_match(table, topic, topic_hash, &m) != 0) {
+    if (route_table_match(table, topic, &m) != 0) {
         return NULL;
     }
     if (!w) {

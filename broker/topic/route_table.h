@@ -15,14 +15,38 @@
 
 struct route_table;
 
+#define ROUTE_SLOTS 256 /* sets of filters of other nodes; while one is exchanged for another a node has two */
+#define ROUTE_NO_HOME UINT32_MAX
+
 /* A `$share/{name}/{filter}` that has members somewhere: its messages go to its home shard, which picks the member. */
 struct route_share {
-    uint64_t id;   /* of the share, unique in the node; never reused */
-    uint32_t home; /* shard */
+    uint64_t id;                      /* of its name and filter, the same on all nodes */
+    uint32_t home;                    /* shard; ROUTE_NO_HOME: no member on this node */
+    uint64_t slots[ROUTE_SLOTS / 64]; /* only in a match: other nodes with members */
+};
+
+/* A filter as nodes tell each other of it. */
+struct route_filter {
+    uint64_t hash;     /* hash_keyed of the text with the table's key */
+    struct slice text; /* with wildcards; empty: an exact filter, which is known by its hash alone */
+    uint64_t share;    /* 0: plain */
+};
+
+/* What a set of filters comes to, in whatever order they came: two sets are taken for equal when this is. */
+struct route_digest {
+    uint64_t count, sum;
+};
+
+/* Where a walk has got to; all zero at the beginning. */
+struct route_walk {
+    unsigned stage;
+    uint32_t at;
+    const void *of;
 };
 
 struct route_match {
-    uint64_t shards; /* bit n: shard n has a matching subscription */
+    uint64_t shards;                  /* bit n: shard n has a matching subscription */
+    uint64_t slots[ROUTE_SLOTS / 64]; /* and the node of slot n */
     uint32_t share_count;
     struct route_share shares[];
 };
@@ -40,6 +64,27 @@ int route_table_remove(struct route_table *table, struct slice filter, unsigned 
 int route_table_add_share(struct route_table *table, struct slice filter, const struct route_share *share);
 int route_table_remove_share(struct route_table *table, struct slice filter, uint64_t share_id);
 
+/* Another node's set: the filter of its slot. Idempotent. Returns 0, or -ENOMEM with nothing changed. */
+int route_table_add_remote(struct route_table *table, const struct route_filter *filter, unsigned slot);
+/* Never fails; without memory the filter may stay, which costs needless hops. */
+void route_table_remove_remote(struct route_table *table, const struct route_filter *filter, unsigned slot);
+/* A slot that is not live is in no match, whatever it has. In constant time: so a node's death is seen at once. */
+void route_table_slot_live(struct route_table *table, unsigned slot, bool live);
+/* Empty a slot, about `budget` entries a call. One slot at a time. Returns true when nothing of it is left. */
+bool route_table_slot_sweep(struct route_table *table, unsigned slot, unsigned budget);
+struct route_digest route_table_slot_digest(const struct route_table *table, unsigned slot);
+void route_digest_count(struct route_digest *digest, const struct route_filter *filter, bool added);
+
+/* This node's own set: `watch` is called when it gains or loses a filter; NULL: nobody. */
+void route_table_watch(struct route_table *table,
+                       void (*watch)(void *arg, const struct route_filter *filter, bool added), void *arg);
+struct route_digest route_table_own_digest(const struct route_table *table);
+/* Visit all of it, about `budget` filters a call, while it changes in between: what is there from the first call to the
+ * last is visited, perhaps more than once, and nothing that is not there at that moment. Texts are borrowed until the
+ * next call. Returns true when that was all. */
+bool route_table_walk(struct route_table *table, struct route_walk *walk, unsigned budget,
+                      void (*visit)(void *arg, const struct route_filter *filter), void *arg);
+
 /* Free what no reader can see any more; called once a turn by the writer. Cheap when there is nothing. */
 void route_table_reclaim(struct route_table *table);
 
@@ -47,10 +92,9 @@ size_t route_table_filter_count(const struct route_table *table);
 
 /* ---- any shard ---- */
 
-/* Match a valid topic; topic_hash is hash_keyed(key, topic). *ret_match is the caller's, free(). Shares and shards at
+/* Match a valid topic. *ret_match is the caller's, free(). Shares and shards at
  * most once each. A route whose add returned before this call began is found. Returns 0 or -ENOMEM. */
-int route_table_match(const struct route_table *table, struct slice topic, uint64_t topic_hash,
-                      struct route_match **ret_match);
+int route_table_match(const struct route_table *table, struct slice topic, struct route_match **ret_match);
 
 /* Grows with every change; read it before matching, and a cached result with this number is as good as a new match. */
 uint64_t route_table_generation(const struct route_table *table);

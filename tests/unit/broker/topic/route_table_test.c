@@ -2,6 +2,8 @@
  * is at work. */
 #include "tests/lib/alloc_fail.h"
 
+#include "broker/topic/route_match.c"
+#include "broker/topic/route_remote.c"
 #include "broker/topic/route_table.c"
 
 #include <pthread.h>
@@ -32,7 +34,7 @@ static void drop(struct route_table *t, const char *filter, unsigned shard)
 static struct route_match *match(const struct route_table *t, const char *topic)
 {
     struct route_match *m = NULL;
-    CHECK(route_table_match(t, slice_str(topic), test_hash(slice_str(topic)), &m) == 0);
+    CHECK(route_table_match(t, slice_str(topic), &m) == 0);
     return m;
 }
 
@@ -351,7 +353,7 @@ static void test_no_memory(void)
     CHECK(failures > 200);
     alloc_fail_at = 1;
     struct route_match *m = NULL;
-    CHECK(route_table_match(t, SLICE("0/x"), test_hash(SLICE("0/x")), &m) == -ENOMEM);
+    CHECK(route_table_match(t, SLICE("0/x"), &m) == -ENOMEM);
     CHECK(m == NULL);
     for (unsigned i = 0; i < 200; i++) { /* removing can do without: the index stays larger than it should */
         alloc_fail_at = 1;
@@ -374,7 +376,7 @@ static void test_match_no_memory(void)
     for (unsigned i = 0; i < SHARES; i++) {
         CHECK(route_table_add_share(t, SLICE("+"), &(struct route_share){.id = i}) == 0);
     }
-    for (alloc_fail_at = n; route_table_match(t, SLICE("x"), test_hash(SLICE("x")), &m) != 0; alloc_fail_at = ++n) {
+    for (alloc_fail_at = n; route_table_match(t, SLICE("x"), &m) != 0; alloc_fail_at = ++n) {
         CHECK(m == NULL);
     }
     alloc_fail_at = 0;
@@ -399,7 +401,6 @@ struct slot {
 static struct concurrent {
     struct route_table *table;
     struct slot slots[SLOTS];
-    uint64_t hashes[COUNT_OF(topics)];
     atomic_uint wrong, missed, reading; /* found after its end; not found though it was there; readers at work */
     atomic_uint seen_in, seen_out;      /* how many checks of either kind there were */
 } shared;
@@ -438,7 +439,7 @@ static void *read_routes(void *arg)
             for (unsigned i = 0; i < SLOTS; i++) {
                 before[i] = atomic_load_explicit(&shared.slots[i].state, memory_order_acquire);
             }
-            if (route_table_match(shared.table, slice_str(topics[topic]), shared.hashes[topic], &m) != 0) {
+            if (route_table_match(shared.table, slice_str(topics[topic]), &m) != 0) {
                 atomic_fetch_add(&shared.missed, 1);
                 continue;
             }
@@ -517,9 +518,6 @@ static void test_threads(void)
     pthread_t threads[READERS];
 
     shared.table = table_new(READERS);
-    for (size_t k = 0; k < COUNT_OF(topics); k++) {
-        shared.hashes[k] = test_hash(slice_str(topics[k]));
-    }
     for (unsigned i = 0; i < SLOTS; i++) {
         shared.slots[i].filter = filters[i % COUNT_OF(filters)];
         for (size_t k = 0; k < COUNT_OF(topics); k++) {
