@@ -15,6 +15,7 @@
 #include "broker/flow/dispatch.h"
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
+#include "broker/node_cluster.h"
 #include "broker/node_tls.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -190,10 +191,15 @@ static int build_tables(struct node *node)
     if (!t->store) {
         clock_random(&t->key, sizeof(t->key));
     }
+    t->route_key = t->key;
+    if (t->cluster) {
+        seal_route_key(t->cluster->terms.cluster, &t->route_key);
+    }
     t->shard_count = node->shard_count;
     t->started_ms = clock_mono_ns() / 1000000;
     atomic_init(&t->config, node->config);
-    if ((rc = ledger_new(0, 0, &t->ledger)) != 0 || (rc = route_table_new(&t->key, ROUTE_READERS, &t->routes)) != 0 ||
+    if ((rc = ledger_new(0, 0, &t->ledger)) != 0 ||
+        (rc = route_table_new(&t->route_key, ROUTE_READERS, &t->routes)) != 0 ||
         (rc = mail_office_new(node->shard_count, &node->office)) != 0) {
         return rc;
     }
@@ -344,15 +350,21 @@ static void reload(struct node *node)
 
 static void run(struct node *node, const sigset_t *signals)
 {
-    const struct timespec watch = {.tv_sec = CERTIFICATES_WATCH_S};
+    struct timespec watch = {.tv_sec = CERTIFICATES_WATCH_S};
+    time_t certificates_at = time(NULL) + CERTIFICATES_WATCH_S;
     int signal = 0;
 
     node_tls_watch(&node->tables, node->shards[CONTROL_SHARD]->metrics);
     while (signal != SIGTERM && signal != SIGINT) {
+        if (node->tables.cluster) {
+            watch.tv_sec = (time_t)node_cluster_look(node->tables.cluster, node->config);
+            io_wake(node->shards[CONTROL_SHARD]->io);
+        }
         signal = sigtimedwait(signals, NULL, &watch);
         if (signal == SIGHUP) {
             reload(node);
-        } else if (signal < 0 && errno == EAGAIN) {
+        } else if (signal < 0 && errno == EAGAIN && time(NULL) >= certificates_at) {
+            certificates_at = time(NULL) + CERTIFICATES_WATCH_S;
             tls_tickets_renew(false);
             node_tls_watch(&node->tables, node->shards[CONTROL_SHARD]->metrics);
         }
@@ -400,6 +412,7 @@ static void free_node(struct node *node)
     if (t->routes) {
         route_table_free(t->routes);
     }
+    node_cluster_free(t->cluster);
     ledger_free(t->ledger);
     auth_free(t->auth);
     if (node->origin != node->config) {
@@ -431,6 +444,9 @@ int node_run(struct config *config, const struct node_sources *sources)
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* all threads inherit it: only sigwait sees them */
     conn_set_handler(&dispatch_conn_handler);
     if (open_store(node) != 0) {
+        goto out;
+    }
+    if (node_cluster_open(config, node->tables.store, node->shard_count, &node->tables.cluster) != 0) {
         goto out;
     }
     int rc = build_tables(node);

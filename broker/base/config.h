@@ -23,6 +23,7 @@ enum config_name_from {
     NAME_FROM_SAN_URI
 };
 enum config_binding { BINDING_REFUSE, BINDING_REPLACE, BINDING_OFF };
+enum config_suback { SUBACK_BOUNDED, SUBACK_STRICT, SUBACK_LOCAL }; /* what a SUBACK waits for */
 enum config_denied { DENIED_DROP, DENIED_CLOSE };
 enum config_token_in { TOKEN_IN_PASSWORD, TOKEN_IN_USERNAME };
 
@@ -179,6 +180,17 @@ struct config {
         uint64_t flap_window_ms; /* [ban.flap_window] 1m */
         uint64_t flap_time_ms;   /* [ban.flap_time] 5m */
     } ban;
+
+    struct {
+        char *listen;                 /* "": no cluster; else ADDRESS:PORT, of TCP links and UDP gossip */
+        char *advertise;              /* "" = as listen; ADDRESS:PORT that others reach this node by */
+        char *name;                   /* "tern"; nodes of another name are refused */
+        char *seeds;                  /* list of HOST:PORT; a name may stand for many addresses */
+        char *key_file;               /* "" = only with insecure; up to four keys of 64 hex digits, a line each */
+        char *certificate, *key, *ca; /* PEM files */
+        bool insecure;                /* links without TLS */
+        int suback;                   /* enum config_suback */
+    } cluster;
 };
 
 /* What a command line asks for. */

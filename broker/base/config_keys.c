@@ -20,13 +20,15 @@ static const char *const names_share[] = {"least_inflight", "round_robin", "stic
 static const char *const names_overflow[] = {"drop_new", "drop_oldest", NULL};
 static const char *const names_binding[] = {"refuse", "replace", "off", NULL};
 static const char *const names_denied[] = {"drop", "close", NULL};
+static const char *const names_suback[] = {"bounded", "strict", "local", NULL};
 static const char *const names_token_in[] = {"password", "username", NULL};
 
 const char *const config_algorithm_names[] = {"HS256", "RS256", "ES256", "EdDSA", NULL};
 
 _Static_assert(LOG_DEBUG == 3 && LOG_JSON == 1, "names_level and names_format follow log.h");
 _Static_assert(SHARE_RANDOM == 4 && OVERFLOW_DROP_OLDEST == 1, "names_share and names_overflow follow config.h");
-_Static_assert(BINDING_OFF == 2 && DENIED_CLOSE == 1 && TOKEN_IN_USERNAME == 1, "names follow config.h");
+_Static_assert(BINDING_OFF == 2 && DENIED_CLOSE == 1 && TOKEN_IN_USERNAME == 1 && SUBACK_LOCAL == 2,
+               "names follow config.h");
 
 static const struct config_key keys[] = {
     {"shards", CONFIG_INT, FIELD(shards), "0", 0, 64, 0, false, NULL,
@@ -194,6 +196,26 @@ static const struct config_key keys[] = {
      "The time in which they are counted."},
     {"ban.flap_time", CONFIG_MS, FIELD(ban.flap_time_ms), "5m", 1000, YEAR_MS, 0, true, NULL,
      "How long that ban lasts."},
+
+    {"cluster.listen", CONFIG_STRING, FIELD(cluster.listen), "", 0, CONFIG_TEXT_MAX, 0, false, NULL,
+     "ADDRESS:PORT for the other nodes, TCP and UDP; empty: this node is alone."},
+    {"cluster.advertise", CONFIG_STRING, FIELD(cluster.advertise), "", 0, CONFIG_TEXT_MAX, 0, false, NULL,
+     "ADDRESS:PORT that other nodes reach this one by; empty: the address of cluster.listen."},
+    {"cluster.name", CONFIG_STRING, FIELD(cluster.name), "tern", 1, 63, 0, false, NULL,
+     "Name of the cluster; nodes of another one are refused, and node certificates must be made out to it."},
+    {"cluster.seeds", CONFIG_LIST, FIELD(cluster.seeds), "", 0, CONFIG_WORDS_MAX, 0, false, NULL,
+     "HOST:PORT of nodes to ask first; a name may stand for many, as that of a headless service does."},
+    {"cluster.key_file", CONFIG_STRING, FIELD(cluster.key_file), "", 0, CONFIG_PATH_MAX, 0, false, NULL,
+     "Keys that seal what nodes gossip: 64 hex digits a line; the first seals, up to four open."},
+    {"cluster.certificate", CONFIG_STRING, FIELD(cluster.certificate), "", 0, CONFIG_PATH_MAX, 0, false, NULL,
+     "PEM file of this node's certificate, made out to cluster.name."},
+    {"cluster.key", CONFIG_STRING, FIELD(cluster.key), "", 0, CONFIG_PATH_MAX, 0, false, NULL, "And of its key."},
+    {"cluster.ca", CONFIG_STRING, FIELD(cluster.ca), "", 0, CONFIG_PATH_MAX, 0, false, NULL,
+     "PEM file of who signs the certificates of nodes, and of nobody else."},
+    {"cluster.insecure", CONFIG_BOOL, FIELD(cluster.insecure), "false", 0, 1, 0, false, NULL,
+     "Links without TLS, gossip under a key that anybody can make: for tests and networks of one's own."},
+    {"cluster.suback", CONFIG_ENUM, FIELD(cluster.suback), "bounded", 0, 0, 0, true, names_suback,
+     "What a SUBACK waits for: all living nodes for at most half a second, all without a bound, or only this one."},
 };
 
 _Static_assert(COUNT_OF(keys) <= CONFIG_KEYS_MAX, "readers remember so many keys");

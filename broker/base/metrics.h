@@ -37,6 +37,11 @@
     X(QUEUED, GAUGE, "tern_queued_messages", "Messages waiting in sessions, in flight ones included.") \
     X(QUEUED_BYTES, GAUGE, "tern_queued_bytes", "Bytes of the messages waiting in sessions.") \
     X(DROPPED_DISK_FULL, COUNTER, "tern_dropped_disk_full_total", "Deliveries refused: no room on the disk.") \
+    X(DROPPED_LINK_FULL, COUNTER, "tern_dropped_link_full_total", \
+      "Messages not given to another node: no link to it, or that is full.") \
+    X(GOSSIP_REFUSED, COUNTER, "tern_gossip_refused_total", "Datagrams that no node of this cluster has sealed.") \
+    X(FORWARDED, COUNTER, "tern_messages_forwarded_total", "Messages given to other nodes.") \
+    X(FORWARDED_IN, COUNTER, "tern_messages_forwarded_received_total", "Messages that other nodes have given.") \
     X(DROPPED_QUEUE_FULL, COUNTER, "tern_dropped_queue_full_total", "Deliveries dropped: session queue full.") \
     X(DROPPED_OUTBOX_FULL, COUNTER, "tern_dropped_outbox_full_total", "QoS 0 deliveries dropped: slow reader.") \
     X(DROPPED_OFFLINE, COUNTER, "tern_dropped_offline_total", "QoS 0 deliveries dropped: client not connected.") \

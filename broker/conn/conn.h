@@ -27,7 +27,7 @@ enum conn_pause {
     PAUSE_BUSY = 1,       /* a packet is being answered by another shard: order is kept by waiting */
     PAUSE_OUTBOX = 2,     /* too much waits for its socket */
     PAUSE_RATE = 4,       /* above limits.max_publish_rate */
-    PAUSE_CONGESTION = 8, /* the mail to other shards is backed up */
+    PAUSE_CONGESTION = 8, /* the mail to other shards is backed up, or the link to another node (flow/forward) */
     PAUSE_RECEIPTS = 16,  /* too many of its messages wait for their acknowledgement */
     PAUSE_HOLD = 32,      /* the subscriber that it feeds is far behind (flow/hold) */
     PAUSE_LOGIN = 64,     /* somebody finds out who it is (flow/login) */

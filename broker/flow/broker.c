@@ -1,4 +1,5 @@
 #include "broker/flow/broker.h"
+#include "broker/flow/cluster.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -66,6 +67,9 @@ int broker_init(struct broker *b, struct node_tables *node, unsigned shard, unsi
     if (node->store && checkpoint_init(b) != 0) {
         return -ENOMEM;
     }
+    if (cluster_shard_new(b) != 0) {
+        return -ENOMEM;
+    }
     b->policy = atomic_load(&node->auth->policy);
     atomic_store(&b->policy_seen, b->policy);
     configure(b, atomic_load(&node->config));
@@ -123,6 +127,7 @@ void broker_deinit(struct broker *b)
     access_deinit(b);
     journal_deinit(b);
     repeat_deinit(b);
+    free(b->cluster);
     buf_deinit(&b->mounted);
     for (unsigned i = 0; i < COUNT_OF(b->frame); i++) {
         buf_deinit(&b->frame[i]);
@@ -200,6 +205,10 @@ static int broker_start(struct shard *shard)
     timer_init(&b->due_timer, goodbye_tick);
     timer_init(&b->house_timer, house_fire);
     timer_set(shard->timers, &b->house_timer, shard->now_ms + HOUSE_MS);
+    int failed = cluster_start(b);
+    if (failed) {
+        return failed;
+    }
     for (unsigned i = 0; i < b->node->listener_count; i++) {
         b->doors[i].arrived = connect_arrived;
         int rc = listener_door_start(&b->doors[i], shard, &b->node->listeners[i]);
@@ -314,6 +323,7 @@ static void broker_turn_end(struct shard *shard)
     journal_turn_end(b); /* what came of connections that were lost in sending */
     report_settled(b);
     parcel_post_all(b);
+    cluster_turn_end(b);
     if (!list_empty(&b->conns.ready) || !list_empty(&b->conns.dirty) || !list_empty(&b->replays_ready) ||
         !list_empty(&b->congested) || !list_empty(&b->claims) || knocking || sweeping) {
         shard->busy = true;
@@ -344,6 +354,7 @@ static void broker_stop(struct shard *shard)
     sys_stop(b);
     timer_cancel(shard->timers, &b->due_timer);
     timer_cancel(shard->timers, &b->house_timer);
+    cluster_stop(b);
     while (!list_empty(&b->conns.all)) {
         conn_discard_open(CONTAINER_OF(b->conns.all.next, struct conn, in_shard));
     }

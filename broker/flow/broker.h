@@ -24,6 +24,8 @@ struct node_tables {
     struct ledger *ledger;                /* locked */
     struct auth *auth;                    /* its policy is exchanged by the main thread */
     struct store *store;                  /* NULL: nothing outlives the node */
+    struct node_cluster *cluster;         /* NULL: it is alone */
+    struct hash_key route_key;            /* of the route table and of shares; the same on all nodes of a cluster */
     struct listener listeners[CONFIG_LISTENERS_MAX];
     unsigned listener_count;
     uint64_t started_ms;                       /* monotonic */
@@ -35,6 +37,8 @@ struct node_tables {
 
 struct receipt;
 struct parcel;
+struct node_cluster;
+struct cluster_shard;
 
 /* Receipts that wait for another shard, in the order of the mails. */
 struct receipt_fifo {
@@ -100,9 +104,10 @@ struct broker {
     struct sys *sys;                    /* control shard: state of $SYS */
     struct buf frame[3]; /* scratch: a frame to be shared, by kind (deliver.c); forwarded properties (publish.c) */
     struct prng prng;
-    struct map repeats;  /* struct repeat (repeat.c) */
-    bool recovered;      /* its first turn is over (recover.c) */
-    uint64_t trimmed_ms; /* when spare memory was given back last */
+    struct map repeats;            /* struct repeat (repeat.c) */
+    struct cluster_shard *cluster; /* owned; NULL: no cluster */
+    bool recovered;                /* its first turn is over (recover.c) */
+    uint64_t trimmed_ms;           /* when spare memory was given back last */
     bool stopping;
 };
 

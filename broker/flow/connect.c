@@ -7,6 +7,7 @@
 
 #include "broker/conn/gate.h"
 #include "broker/flow/access.h"
+#include "broker/flow/cluster.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
@@ -455,6 +456,7 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
         log_event(LOG_WARN, "banned", {"client", LOG_SLICE(c->client_id)},
                   {"reason", LOG_STR("connects over and over")});
     }
+    claim_tell(b, session);
     login_opened(conn);
     conn_opened(conn);
     goodbye_watch(conn);

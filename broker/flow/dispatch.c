@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "broker/flow/cluster.h"
 #include "broker/flow/flow.h"
 #include "broker/flow/login.h"
 #include "proto/base/log.h"
@@ -193,6 +194,12 @@ void dispatch_mail(struct shard *shard, const struct mail *mail)
     case MAIL_RETAINED_CLOSED:
         replay_mail(b, mail);
         break;
+    case MAIL_PEER_WIRE:
+    case MAIL_NEIGHBOUR:
+    case MAIL_NEIGHBOUR_LEFT:
+    case MAIL_CLAIM:
+        cluster_mail(b, mail);
+        break;
     }
 }
 
@@ -219,6 +226,12 @@ void dispatch_discard(void *context, const struct mail *mail)
     case MAIL_SHARE_PUBLISH:
     case MAIL_SHARE_DELIVER:
         share_discard(mail);
+        break;
+    case MAIL_PEER_WIRE:
+    case MAIL_NEIGHBOUR:
+    case MAIL_NEIGHBOUR_LEFT:
+    case MAIL_CLAIM:
+        cluster_discard(mail);
         break;
     default: /* replays and receipts are freed by their owners */
         break;

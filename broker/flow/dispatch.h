@@ -32,6 +32,10 @@ enum mail_kind {
     MAIL_RETAINED_PAGE,    /* [ptr replay] */
     MAIL_RETAINED_CLOSE,   /* [ptr replay] */
     MAIL_RETAINED_CLOSED,  /* [ptr replay] */
+    MAIL_PEER_WIRE,        /* [ptr peer_wire] another node's connection moves to its shard */
+    MAIL_NEIGHBOUR,        /* [ptr news] a neighbour has come, or is gone */
+    MAIL_NEIGHBOUR_LEFT,   /* [ptr news] and back: it has been let go */
+    MAIL_CLAIM,            /* [ptr claim_note] a client has connected elsewhere, to its home */
 };
 
 /* Flags of MAIL_PUBLISH. */

@@ -14,8 +14,10 @@
  * only when somebody else has it, it is written down that this one has it no longer. */
 struct receipt {
     struct list in_conn;
-    struct list in_broker; /* all of the shard, so that none is lost at the end */
-    struct conn *conn;     /* NULL once the publisher is gone */
+    struct list in_broker;  /* all of the shard, so that none is lost at the end */
+    struct conn *conn;      /* NULL once the publisher is gone */
+    struct peer_link *link; /* or another node has published it: NULL once that is gone, and else */
+    uint64_t number;        /* there */
     uint64_t started_ns;
     uint64_t lsn; /* other shards have logged it: it leaves when the log is durable so far; 0: they have not */
     uint32_t waiting;
@@ -31,7 +33,9 @@ struct receipt {
 
 /* An acknowledgement that is being decided; the receipt is made only if somebody must be waited for. */
 struct receipt_open {
-    struct conn *conn;
+    struct conn *conn;      /* NULL: another node has published it */
+    struct peer_link *link; /* which, and its number there */
+    uint64_t number;
     struct receipt *receipt;
     uint16_t packet_id;
     uint8_t type;
@@ -58,8 +62,9 @@ void receipt_hold(struct receipt *receipt);
 void receipt_settle(struct broker *b, struct receipt *receipt, uint64_t lsn);
 /* A shard has handled `count` mails with receipts; lsn as above. */
 void receipt_shard_done(struct broker *b, unsigned shard, uint32_t count, uint64_t lsn);
-/* The publisher is gone: its receipts are answered to nobody. */
+/* The publisher is gone: its receipts are answered to nobody. The second: those of a link, by in_conn. */
 void receipt_orphan(struct conn *conn);
+void receipt_orphan_all(struct list *receipts);
 /* Free the memory that is kept for coming ones. */
 void receipt_trim(struct broker *b);
 void receipt_deinit(struct broker *b); /* all threads have ended */
@@ -155,6 +160,8 @@ bool publish_release(struct conn *conn, const struct mqtt_frame *frame); /* PUBR
 /* Route one message from here: to local sessions, other shards, shares, the retained store. open NULL: nobody waits.
  * Returns whether anybody matched. */
 bool publish_route(struct broker *b, struct publication *pub, struct receipt_open *open);
+/* The same for one that another node has sent here: only to who is at home here. */
+void publish_arrived(struct broker *b, struct publication *pub, struct receipt_open *open);
 void publish_from_shard(struct broker *b, const struct mail *mail);
 /* Deliver to the sessions here what another shard has routed here, without anybody waiting for it. */
 void publish_deliver(struct broker *b, struct publication *pub);
@@ -211,6 +218,10 @@ void route_withdraw(struct broker *b, enum route_op op, struct slice filter, uin
 void route_requested(struct broker *b, const struct mail *mail);
 void route_done(struct broker *b, const struct mail *mail);
 void route_discard(const struct mail *mail);
+/* On the control shard: what an announcement has waited for (cluster.h) is there. */
+struct route_request;
+void route_told(struct broker *b, struct route_request *request, unsigned from);
+void route_drop(struct route_request *request); /* no shard runs any more */
 
 /* ---- share.c: members at home here, and shares at home here ---- */
 /* Subscribe to a share. Returns 0 and answers by subscribe_settled, at once or later; or a negative errno at once. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "broker/conn/gate.h"
+#include "broker/flow/cluster.h"
 #include "broker/flow/durable.h"
 #include "proto/base/log.h"
 
@@ -278,7 +279,7 @@ void journal_turn_end(struct broker *b)
     journal_flush(b);
     post_answers(b);
     gate_end_turn(&b->conns, b->journal.lsn);
-    if (!list_empty(&b->conns.closed)) {
+    if (!list_empty(&b->conns.closed) || arrive_waits(b)) {
         store_notify(b->node->store, b->shard->index);
         b->shard->busy |= store_durable(b->node->store) != b->conns.durable; /* meanwhile */
     }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "broker/flow/access.h"
+#include "broker/flow/cluster.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
@@ -347,6 +348,7 @@ bool publish_from_client(struct conn *conn, const struct mqtt_frame *frame)
     if (conn->state == CONN_OPEN) {
         count_rate(b, conn, frame->size);
     }
+    forward_pause(b, conn);
     if (mail_congested(b->shard->office, b->shard->index) && conn->state == CONN_OPEN && list_empty(&conn->in_ready)) {
         conn_pause(conn, PAUSE_CONGESTION);
         list_append(&b->congested, &conn->in_ready);

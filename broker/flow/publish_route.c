@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "broker/flow/access.h"
+#include "broker/flow/cluster.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
@@ -140,12 +141,55 @@ static void hold(struct broker *b, const struct local_fate *fate, struct publica
     }
 }
 
-bool publish_route(struct broker *b, struct publication *pub, struct receipt_open *open)
+/* To the sessions here: what the publisher is to be told of it goes into open. */
+static bool deliver_here(struct broker *b, struct publication *pub, struct receipt_open *open, bool sole)
+{
+    struct local_fate fate = route_local(b, pub, sole && open && pub->qos > 0);
+
+    if (sole && open && fate.full) {
+        open->reason = MQTT_QUOTA_EXCEEDED;
+    }
+    if (open && fate.no_memory) {
+        open->reason = RECEIPT_NO_MEMORY;
+    }
+    if (open && fate.no_space) {
+        open->reason = RECEIPT_NO_SPACE;
+    }
+    struct receipt *r = sole && open && fate.slow ? receipt_wait(b, open) : NULL;
+    if (r) {
+        receipt_hold(r);
+        hold(b, &fate, pub, (struct receipt_ref){r, b->shard->index});
+    }
+    return fate.matched > 0;
+}
+
+/* To the sessions of all shards of this node, and into its retained store. sole: nobody else gets it. */
+static bool route_shards(struct broker *b, struct publication *pub, struct receipt_open *open, uint64_t shards,
+                         bool store, bool sole)
+{
+    unsigned self = b->shard->index;
+    unsigned home = store ? broker_home(b, pub->topic_hash) : self;
+    uint64_t mails = (shards & ~(1ull << self)) | (home != self ? 1ull << home : 0);
+    bool matched = (shards & ~(1ull << self)) != 0;
+
+    while (mails) {
+        unsigned shard = (unsigned)__builtin_ctzll(mails);
+        mails &= mails - 1;
+        mail_publication(b, pub, open, shard,
+                         (shards >> shard & 1 ? PUBLISH_DELIVER : 0u) | (store && shard == home ? PUBLISH_RETAIN : 0u) |
+                             (sole ? PUBLISH_SOLE : 0u));
+    }
+    enum mqtt_reason retained = store && home == self ? retain_here(b, pub) : MQTT_SUCCESS;
+    if (retained != MQTT_SUCCESS && open) {
+        open->reason = (uint8_t)retained;
+    }
+    return (shards >> self & 1 && deliver_here(b, pub, open, sole)) || matched;
+}
+
+/* The routes of its topic; NULL: memory is out, and open knows. */
+static const struct route_match *find_routes(struct broker *b, const struct publication *pub, struct receipt_open *open)
 {
     const struct route_match *routes = match_cache_routes(b->cache, b->node->routes, pub->topic, pub->topic_hash);
-    unsigned self = b->shard->index;
-    unsigned home = pub->retain ? broker_home(b, pub->topic_hash) : self;
-    uint64_t records = journal_records(b);
 
     deliver_begin(b);
     if (!routes) {
@@ -153,48 +197,60 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
         if (open) {
             open->failed = true;
         }
+    }
+    return routes;
+}
+
+/* Shares with members on this node; those of other nodes have their own publishers. */
+static unsigned shares_here(const struct route_match *routes)
+{
+    unsigned count = 0;
+
+    for (uint32_t i = 0; i < routes->share_count; i++) {
+        count += routes->shares[i].home != ROUTE_NO_HOME;
+    }
+    return count;
+}
+
+bool publish_route(struct broker *b, struct publication *pub, struct receipt_open *open)
+{
+    const struct route_match *routes = find_routes(b, pub, open);
+    uint64_t records = journal_records(b);
+
+    if (!routes) {
         return false;
     }
-    uint64_t shards = routes->shards;
-    bool sole = (unsigned)__builtin_popcountll(shards) + routes->share_count == 1;
-    bool matched = (shards & ~(1ull << self)) != 0 || routes->share_count > 0;
+    bool others = routes->slots[0] | routes->slots[1] | routes->slots[2] | routes->slots[3];
+    unsigned shares = shares_here(routes);
+    bool sole = (unsigned)__builtin_popcountll(routes->shards) + shares + others == 1;
+    bool matched = shares > 0;
     for (uint32_t i = 0; i < routes->share_count; i++) {
-        share_publish(b, &routes->shares[i], pub, open, sole);
-    }
-    uint64_t mails = (shards & ~(1ull << self)) | (home != self ? 1ull << home : 0);
-    while (mails) {
-        unsigned shard = (unsigned)__builtin_ctzll(mails);
-        mails &= mails - 1;
-        mail_publication(b, pub, open, shard,
-                         (shards >> shard & 1 ? PUBLISH_DELIVER : 0u) |
-                             (pub->retain && shard == home ? PUBLISH_RETAIN : 0u) | (sole ? PUBLISH_SOLE : 0u));
-    }
-    enum mqtt_reason retained = pub->retain && home == self ? retain_here(b, pub) : MQTT_SUCCESS;
-    if (retained != MQTT_SUCCESS && open) {
-        open->reason = (uint8_t)retained;
-    }
-    if (shards >> self & 1) {
-        struct local_fate fate = route_local(b, pub, sole && open && pub->qos > 0);
-        matched |= fate.matched > 0;
-        if (sole && open && fate.full) {
-            open->reason = MQTT_QUOTA_EXCEEDED;
-        }
-        if (open && fate.no_memory) {
-            open->reason = RECEIPT_NO_MEMORY;
-        }
-        if (open && fate.no_space) {
-            open->reason = RECEIPT_NO_SPACE;
-        }
-        struct receipt *r = sole && open && fate.slow ? receipt_wait(b, open) : NULL;
-        if (r) {
-            receipt_hold(r);
-            hold(b, &fate, pub, (struct receipt_ref){r, self});
+        if (routes->shares[i].home != ROUTE_NO_HOME) {
+            share_publish(b, &routes->shares[i], pub, open, sole);
         }
     }
+    if (others) {
+        matched |= forward_publication(b, pub, routes->slots, open);
+    }
+    matched |= route_shards(b, pub, open, routes->shards, pub->retain, sole);
     if (open && records != journal_records(b)) {
         open->logged = true;
     }
     return matched;
+}
+
+void publish_arrived(struct broker *b, struct publication *pub, struct receipt_open *open)
+{
+    const struct route_match *routes = find_routes(b, pub, open);
+    uint64_t records = journal_records(b);
+
+    if (!routes) {
+        return;
+    }
+    route_shards(b, pub, open, routes->shards, false, __builtin_popcountll(routes->shards) == 1);
+    if (open && records != journal_records(b)) {
+        open->logged = true;
+    }
 }
 
 /* The publisher is to be told that somebody did not get it. */

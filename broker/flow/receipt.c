@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "broker/conn/gate.h"
+#include "broker/flow/cluster.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
@@ -111,10 +112,16 @@ struct receipt *receipt_wait(struct broker *b, struct receipt_open *open)
         r->type = open->type;
         r->started_ns = b->shard->now_ns;
         r->waiting = 1; /* for receipt_close */
-        list_append(&open->conn->receipts, &r->in_conn);
         list_append(&b->receipts_all, &r->in_broker);
-        open->conn->receipt_count++;
-        open->conn->puback_count += open->type == MQTT_PUBACK;
+        if (open->link) {
+            r->link = open->link;
+            r->number = open->number;
+            list_append(&((struct arrival_lane *)open->link->owner)->receipts, &r->in_conn);
+        } else {
+            list_append(&open->conn->receipts, &r->in_conn);
+            open->conn->receipt_count++;
+            open->conn->puback_count += open->type == MQTT_PUBACK;
+        }
         open->receipt = r;
     }
     open->receipt->waiting++;
@@ -223,10 +230,28 @@ static void send_settled(struct broker *b, struct conn *conn)
     }
 }
 
+/* The same for who is on another node. */
+static void close_arrived(struct broker *b, const struct receipt_open *open, enum mqtt_reason reason)
+{
+    struct receipt *r = open->receipt;
+
+    if (!r) {
+        arrive_answer(b, open->link, open->number, (uint8_t)reason, open->logged, 0);
+        return;
+    }
+    r->reason = reason != MQTT_SUCCESS ? (uint8_t)reason : r->reason;
+    r->logged |= open->logged;
+    receipt_settle(b, r, 0);
+}
+
 void receipt_close(struct broker *b, struct receipt_open *open, enum mqtt_reason reason)
 {
     struct conn *conn = open->conn;
 
+    if (!conn) {
+        close_arrived(b, open, reason);
+        return;
+    }
     if (!open->receipt) {
         if (list_empty(&conn->receipts)) { /* the common case: everything was done at once, nothing is waited for */
             struct receipt now = {.packet_id = open->packet_id,
@@ -262,6 +287,12 @@ void receipt_settle(struct broker *b, struct receipt *r, uint64_t lsn)
     if (--r->waiting > 0) {
         return;
     }
+    if (r->link) {
+        arrive_answer(b, r->link, r->number, r->reason, r->logged, r->lsn);
+        list_remove(&r->in_conn);
+        receipt_free(b, r);
+        return;
+    }
     if (!r->conn) {
         if (r->returned_uid != 0) {
             journal_discard(b, r->returned_group, r->returned_uid, r->returned_number);
@@ -294,6 +325,15 @@ void receipt_orphan(struct conn *conn)
         }
     }
     conn->receipt_count = conn->puback_count = conn->held_count = 0;
+}
+
+void receipt_orphan_all(struct list *receipts)
+{
+    struct list *at;
+
+    while ((at = list_pop(receipts)) != NULL) { /* each is waited for: what is settled has left the list */
+        CONTAINER_OF(at, struct receipt, in_conn)->link = NULL;
+    }
 }
 
 void receipt_answer(struct broker *b, struct receipt_ref ref)

@@ -44,7 +44,8 @@ static uint32_t mail_number(bool sole, uint32_t refusals)
 
 uint64_t share_id(const struct broker *b, struct slice name, struct slice filter)
 {
-    uint64_t id = hash_mix(broker_hash(b, name) + 1) ^ broker_hash(b, filter);
+    const struct hash_key *key = &b->node->route_key; /* all nodes know a share by the same number */
+    uint64_t id = hash_mix(hash_keyed(key, name) + 1) ^ hash_keyed(key, filter);
     return id ? id : 1;
 }
 

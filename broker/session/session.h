@@ -54,6 +54,7 @@ struct session {
     uint32_t due_index; /* place in the group's heap, or SESSION_NOT_DUE */
     uint32_t expiry_s;  /* Session Expiry Interval; 0: ends with the connection */
     uint64_t expires_at_ms;      /* wall clock, while detached */
+    uint64_t claimed;            /* while attached: stamp of since when (flow/claim) */
     uint32_t subscription_count; /* both kinds */
     uint32_t hold_count;         /* publishers' acknowledgements that wait for this session (flow/hold) */
     uint32_t parked_count;       /* those of them whose message waits too, for room in the queue */

@@ -64,6 +64,11 @@ class Authority:
         sans = ",".join(("IP:" if h.replace(".", "").isdigit() or ":" in h else "DNS:") + h for h in hosts)
         return self.sign(name, "/CN=" + hosts[0], ["subjectAltName=" + sans, "extendedKeyUsage=serverAuth"], days, rsa)
 
+    def node(self, name, clusters, days=365):
+        """For a node of a cluster, which dials and is dialled."""
+        return self.sign(name, "/CN=" + name, ["subjectAltName=" + ",".join("DNS:" + c for c in clusters),
+                                               "extendedKeyUsage=serverAuth,clientAuth"], days)
+
     def client(self, name, days=365, sans=None, subject=None):
         return self.sign(name, subject or "/CN=" + name, ["extendedKeyUsage=clientAuth"] +
                          (["subjectAltName=" + sans] if sans else []), days)

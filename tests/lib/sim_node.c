@@ -120,6 +120,7 @@ static void make_tables(struct sim_node *n)
     if (t->store) {
         t->key = t->store->identity.hash_key; /* groups are the same at every start */
     }
+    t->route_key = t->key;
     t->shard_count = n->shard_count;
     t->started_ms = clock_mono_ns() / 1000000;
     atomic_init(&t->config, n->config);
@@ -128,7 +129,7 @@ static void make_tables(struct sim_node *n)
     t->session_quota.max = n->config->limits.max_sessions;
     rc = ledger_new(0, 0, &t->ledger);
     assert(rc == 0);
-    rc = route_table_new(&t->key, SHARDS_MAX, &t->routes);
+    rc = route_table_new(&t->route_key, SHARDS_MAX, &t->routes);
     assert(rc == 0);
     rc = mail_office_new(n->shard_count, &n->office);
     assert(rc == 0);

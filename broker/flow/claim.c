@@ -1,0 +1,182 @@
+/* A client id is connected once in the cluster: each node tells all others who has connected, and the newest wins, by
+ * (stamp, node id), so that claims that cross each other are decided in the same way everywhere. A neighbour that has
+ * just come, or come back, is told of all: so duplicates that a partition has made are resolved when it heals. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "broker/flow/cluster.h"
+#include "broker/flow/dispatch.h"
+#include "broker/flow/flow.h"
+#include "proto/base/log.h"
+#include "proto/wire/peer.pb-c.h"
+
+#define CLAIMS_AT_ONCE 256u
+#define AHEAD_BYTES (256u << 10) /* of claims not yet acknowledged */
+#define STAMP_SHIFT 16           /* a millisecond has so many bits of stamps */
+#define AHEAD_MAX_MS 60000u
+
+struct claim_note { /* carried by MAIL_CLAIM */
+    struct node_id node;
+    uint64_t stamp;
+    uint16_t len;
+    uint8_t client_id[];
+};
+
+/* A hybrid clock (Kulkarni, Demirbas et al., 2014): wall time, but later than every stamp that was seen. So a claim
+ * that is made when another is known is newer than that, whatever the two nodes' clocks say. */
+static uint64_t stamp_next(struct broker *b)
+{
+    atomic_uint_least64_t *clock = &b->node->cluster->stamp;
+    uint64_t wall = b->shard->wall_ms << STAMP_SHIFT, last = atomic_load(clock), next;
+
+    do {
+        next = last + 1 > wall ? last + 1 : wall;
+    } while (!atomic_compare_exchange_weak(clock, &last, next));
+    return next;
+}
+
+/* One was seen. A clock that is far ahead of ours is not followed: its claims win until it is set right. */
+static void stamp_seen(struct broker *b, uint64_t stamp)
+{
+    atomic_uint_least64_t *clock = &b->node->cluster->stamp;
+    uint64_t last = atomic_load(clock);
+
+    if (stamp >> STAMP_SHIFT > b->shard->wall_ms + AHEAD_MAX_MS) {
+        return;
+    }
+    while (last < stamp && !atomic_compare_exchange_weak(clock, &last, stamp)) {
+    }
+}
+
+static void fill(Tern__Claim *claim, const struct session *session)
+{
+    struct slice id = session_client_id(session);
+
+    *claim = (Tern__Claim)TERN__CLAIM__INIT;
+    claim->client_id.data = (uint8_t *)(uintptr_t)id.ptr; /* only read */
+    claim->client_id.len = id.len;
+    claim->stamp = session->claimed;
+}
+
+void claim_tell(struct broker *b, struct session *session)
+{
+    Tern__Claim claim, *list[1] = {&claim};
+    Tern__Claims claims = TERN__CLAIMS__INIT;
+
+    if (!b->cluster) {
+        return;
+    }
+    session->claimed = stamp_next(b);
+    fill(&claim, session);
+    claims.claims = list;
+    claims.n_claims = 1;
+    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
+        struct peer_link *link = b->cluster->links[n];
+        if (link && peer_put_message(link, LINK_CONTROL, FRAME_CLAIMS, &claims.base) != 0) {
+            ((struct forward_lane *)link->owner)->claims_told = 0; /* it is told later, with all others */
+        }
+    }
+}
+
+/* The connected clients of one group. Returns whether they are told. */
+static bool tell_group(struct peer_link *link, const struct group *group)
+{
+    Tern__Claim claim[CLAIMS_AT_ONCE], *list[CLAIMS_AT_ONCE];
+    Tern__Claims claims = TERN__CLAIMS__INIT;
+    struct session *session;
+    bool more = true;
+
+    claims.claims = list;
+    for (size_t i = 0; more;) {
+        session = group->context ? map_next(&group->sessions, &i) : NULL;
+        more = session != NULL;
+        if (session && session->front) {
+            fill(&claim[claims.n_claims], session);
+            list[claims.n_claims] = &claim[claims.n_claims];
+            claims.n_claims++;
+        }
+        if (claims.n_claims == CLAIMS_AT_ONCE || (!more && claims.n_claims > 0)) {
+            if (peer_put_message(link, LINK_CONTROL, FRAME_CLAIMS, &claims.base) != 0) {
+                return false;
+            }
+            claims.n_claims = 0;
+        }
+    }
+    return true;
+}
+
+void claim_turn(struct broker *b)
+{
+    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
+        struct peer_link *link = b->cluster->links[n];
+        struct forward_lane *lane = link ? link->owner : NULL;
+        if (!lane || lane->claims_told == GROUPS || link_flow_held(&link->flow, LINK_CONTROL) > AHEAD_BYTES) {
+            continue;
+        }
+        if (tell_group(link, &b->groups[lane->claims_told])) {
+            lane->claims_told++;
+            b->shard->busy |= lane->claims_told < GROUPS;
+        }
+    }
+}
+
+/* Whether another node's claim is newer than that of the connection here. */
+static bool is_newer(const struct broker *b, const struct claim_note *note, const struct session *session)
+{
+    if (note->stamp != session->claimed) {
+        return note->stamp > session->claimed;
+    }
+    return memcmp(note->node.bytes, b->node->cluster->terms.node_id.bytes, sizeof(note->node.bytes)) > 0;
+}
+
+static void heed(struct broker *b, const struct claim_note *note)
+{
+    struct slice id = slice_of(note->client_id, note->len);
+    uint64_t hash = broker_hash(b, id);
+    struct session *session = group_find(&b->groups[group_of(hash)], id, hash);
+
+    if (session && session->front && is_newer(b, note, session)) {
+        broker_metric(b, METRIC_TAKEOVERS, 1);
+        goodbye(session->front, MQTT_SESSION_TAKEN_OVER, NULL); /* [MQTT-3.1.4-3] */
+    }
+}
+
+void claim_mail(struct broker *b, const struct mail *mail)
+{
+    heed(b, mail->ptr);
+    free(mail->ptr);
+}
+
+int claim_take(struct peer_link *link, struct slice body)
+{
+    struct broker *b = CONTAINER_OF(link->room, struct cluster_shard, room)->broker;
+    ProtobufCMessage *decoded;
+    int rc = wire_decode(&tern__claims__descriptor, body, &link->room->arena, &decoded);
+
+    if (rc) {
+        return rc;
+    }
+    const Tern__Claims *claims = (const Tern__Claims *)decoded;
+    for (size_t i = 0; i < claims->n_claims; i++) {
+        struct slice id = slice_of(claims->claims[i]->client_id.data, claims->claims[i]->client_id.len);
+        if (id.len == 0 || id.len > UINT16_MAX) {
+            return -EPROTO;
+        }
+        stamp_seen(b, claims->claims[i]->stamp);
+        unsigned home = broker_home(b, broker_hash(b, id));
+        struct claim_note *note = malloc(sizeof(*note) + id.len);
+        if (!note) {
+            return -ENOMEM;
+        }
+        *note = (struct claim_note){.node = link->id, .stamp = claims->claims[i]->stamp, .len = (uint16_t)id.len};
+        memcpy(note->client_id, id.ptr, id.len);
+        struct mail mail = {.kind = MAIL_CLAIM, .ptr = note};
+        if (home == b->shard->index) {
+            claim_mail(b, &mail);
+        } else if (shard_post(b->shard, home, &mail) != 0) {
+            free(note);
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}

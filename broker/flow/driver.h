@@ -1,0 +1,18 @@
+/* driver.h -- the membership of the cluster on the control shard: the pure core (cluster/swim), fed from its datagrams,
+ * its timer and the links, and its words carried out. */
+#ifndef TERN_BROKER_FLOW_DRIVER_H
+#define TERN_BROKER_FLOW_DRIVER_H
+
+#include "broker/flow/cluster.h"
+
+int driver_start(struct broker *b); /* 0 or a negative errno */
+void driver_stop(struct broker *b);
+/* Once a turn: the main thread may have found addresses of seeds, which are asked until somebody answers, and now and
+ * then later: a name may stand for others by then. */
+void driver_turn(struct broker *b);
+/* This shard's own link to a node has opened, or was lost. */
+void driver_link(struct broker *b, const struct node_id *id, bool open);
+/* A part of what another node knows of the members. */
+int driver_members(struct peer_link *link, struct slice body);
+
+#endif
