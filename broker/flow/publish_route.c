@@ -201,6 +201,17 @@ static const struct route_match *find_routes(struct broker *b, const struct publ
     return routes;
 }
 
+static bool has_slots(const struct route_match *routes)
+{
+    return routes->slots[0] | routes->slots[1] | routes->slots[2] | routes->slots[3];
+}
+
+/* $SYS tells of one node. */
+static bool is_own(struct slice topic)
+{
+    return topic.len >= 5 && memcmp(topic.ptr, "$SYS/", 5) == 0;
+}
+
 /* Shares with members on this node; those of other nodes have their own publishers. */
 static unsigned shares_here(const struct route_match *routes)
 {
@@ -220,7 +231,7 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
     if (!routes) {
         return false;
     }
-    bool others = routes->slots[0] | routes->slots[1] | routes->slots[2] | routes->slots[3];
+    bool others = has_slots(routes) && !is_own(pub->topic);
     unsigned shares = shares_here(routes);
     bool sole = (unsigned)__builtin_popcountll(routes->shards) + shares + others == 1;
     bool matched = shares > 0;

@@ -96,6 +96,16 @@ def test_no_subscriber_anywhere(ctx):
         x.close()
 
 
+def test_sys_topics_stay_at_home(ctx):
+    """$SYS/broker is of the node that the client is connected to."""
+    _, b = nodes(ctx, 2, **{"sys_interval": "1s"})
+    subscriber = client(b, "s")
+    subscriber.subscribe("$SYS/broker/uptime")
+    values = [subscriber.expect_publish("$SYS/broker/uptime").payload for _ in range(5)]
+    check_equal(len(set(values)), 5, "different times among %s" % values)
+    subscriber.close()
+
+
 def test_a_node_dies(ctx):
     """Those that are left go on: what is acknowledged has reached who lives. The dead one comes back and is served."""
     a, b, c = nodes(ctx)
