@@ -129,6 +129,19 @@ def rows():
     return [letters[kind] + row for kind, row in written(*letters)]
 
 
+def peer_messages():
+    """HELLO, its answer, members, routes (packed hashes, a wildcard), their answer, claims; and a forwarded message."""
+    return [
+        b"\x00\x08\x01\x10\x01\x22\x04tern\x32\x10" + bytes(16) + b"\x38\x03\x52\x03\x00\x01\x02",
+        b"\x01\x0a\x02no\x10\x01\x38\x01\x42\x03\x00\x00\x00",
+        b"\x02\x0a\x03abc\x10\x01",
+        b"\x03\x08\x01\x1a\x10" + bytes(range(16)) + b"\x2a\x0e\x12\x03a/+\x19" + bytes(8) + b"\x20\x01",
+        b"\x04\x09" + bytes(8) + b"\x10\x01",
+        b"\x05\x0a\x0c\x0a\x01c\x11" + bytes(8),
+        bytes(25) + b"\x00\x03\x09a/b\x05\x26\x00\x00\x00\x00payload",
+    ]
+
+
 SEEDS = {
     "fuzz_acl": lambda: [RULES, CLAIM, bytes(range(64))],
     "fuzz_auth_answer": answers,
@@ -147,6 +160,7 @@ SEEDS = {
     "fuzz_split": lambda: [bytes([3, 0, 1, 9, 0, 2, 5, 0, i % 4]) + p for i, p in enumerate(packets())],
     "fuzz_swim": lambda: [random.Random(i).randbytes(50 + 8 * i) for i in range(40)],  # operations again
     "fuzz_tls": tls,
+    "fuzz_wire": peer_messages,
     "fuzz_ws": websocket,
 }
 
