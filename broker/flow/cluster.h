@@ -155,8 +155,6 @@ void feed_peer_back(struct broker *b, unsigned neighbour);
 void feed_peer_gone(struct broker *b, unsigned neighbour);
 int feed_take(struct peer_link *link, struct slice body);
 int feed_done(struct peer_link *link, struct slice body);
-/* Whether every living neighbour has told us all of its set. */
-bool feed_complete(const struct broker *b);
 
 /* ---- claim.c ---- */
 /* A client has just been connected here. */

@@ -598,18 +598,6 @@ void feed_peer_gone(struct broker *b, unsigned neighbour)
     }
 }
 
-bool feed_complete(const struct broker *b)
-{
-    const struct feed *f = feed_of(b);
-
-    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
-        if (f->peers[n].used && f->peers[n].slot == NO_SLOT) {
-            return false;
-        }
-    }
-    return true;
-}
-
 int feed_new(struct broker *b)
 {
     struct feed *f = calloc(1, sizeof(*f));

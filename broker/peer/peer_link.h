@@ -75,7 +75,7 @@ struct peer_room {
     uint64_t next_number;
     struct wire_arena arena;
     struct buf scratch;
-    uint64_t frames_in, frames_out, bytes_in, bytes_out, resent; /* counts */
+    uint64_t frames_in, frames_out, bytes_in, bytes_out; /* counts */
 };
 
 struct peer_link {
