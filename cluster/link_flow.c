@@ -116,9 +116,22 @@ int link_flow_put(struct link_flow *flow, unsigned lane, uint8_t type, uint16_t 
 struct slice link_flow_unsent(const struct link_flow *flow, unsigned lane, uint32_t max)
 {
     const struct link_lane *l = &flow->lanes[lane];
-    uint32_t left = l->bytes.len - l->sent;
+    uint32_t left = l->bytes.len - l->sent, taken = 0;
 
-    return left == 0 ? slice_of(NULL, 0) : slice_of(l->bytes.ptr + l->sent, left < max ? left : max);
+    if (left <= max) {
+        taken = left;
+    }
+    while (taken < left) {
+        uint32_t frame = LINK_HEADER_BYTES + get_u32(l->bytes.ptr + l->sent + taken);
+        if (taken > 0 && frame > max - taken) {
+            break;
+        }
+        taken += frame;
+        if (taken >= max) {
+            break;
+        }
+    }
+    return taken == 0 ? slice_of(NULL, 0) : slice_of(l->bytes.ptr + l->sent, taken);
 }
 
 void link_flow_sent(struct link_flow *flow, unsigned lane, uint32_t n)

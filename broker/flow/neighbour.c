@@ -347,6 +347,9 @@ int cluster_start(struct broker *b)
     }
     int rc = feed_new(b);
     rc = rc ? rc : peer_room_listen(&b->cluster->room, b->node->cluster->listen_fd);
+    if (rc == 0) {
+        b->node->cluster->listen_fd = -1; /* the door's */
+    }
     return rc ? rc : driver_start(b);
 }
 

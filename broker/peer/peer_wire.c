@@ -48,7 +48,7 @@ static void tick(struct timer *timer, uint64_t now_ms)
         return;
     }
     timer_set(wire->room->shard->timers, timer, now_ms + PEER_BEAT_MS);
-    if (now_ms - wire->said_ms >= PEER_BEAT_MS / 2) {
+    if (now_ms - wire->said_ms >= PEER_BEAT_MS / 2 && !io_stream_sending(&wire->stream)) {
         uint8_t ack[LINK_ACK_BYTES];
         link_flow_ack_write(&wire->link->flow, ack);
         peer_wire_say(wire, PEER_ACK, slice_of(ack, sizeof(ack)));
@@ -97,16 +97,19 @@ struct peer_wire *peer_wire_new(struct peer_room *room, int fd, struct peer_link
     timer_init(&wire->timer, tick);
     timer_set(room->shard->timers, &wire->timer, room->shard->now_ms + PEER_GREETING_MS);
     list_append(&room->wires, &wire->in_room);
+    room->knocking++;
+    if (wire->dialled && wire->tls && tls_start(wire->tls, &wire->out) != 0) {
+        peer_wire_close(wire, "no memory");
+        return NULL;
+    }
     if (wire->dialled) {
-        if (wire->tls && tls_start(wire->tls, &wire->out) != 0) {
-            peer_wire_close(wire, "no memory");
-            return wire;
-        }
         peer_link_hello(wire);
     }
-    room->knocking++;
-    io_stream_recv_once(room->shard->io, &wire->stream);
     peer_wire_flush(wire);
+    if (wire->closing) { /* its `closed` frees it */
+        return NULL;
+    }
+    io_stream_recv_once(room->shard->io, &wire->stream);
     return wire;
 }
 
@@ -308,7 +311,7 @@ void peer_wire_say(struct peer_wire *wire, uint8_t type, struct slice body)
     struct link_frame frame = {.len = (uint32_t)body.len, .lane = LINK_ASIDE, .type = type};
 
     assert(body.len <= PEER_GREETING_BYTES);
-    if (wire->closing || io_stream_sending(&wire->stream)) { /* then the link is busy saying something anyway */
+    if (wire->closing) {
         return;
     }
     link_frame_write(head, &frame);
@@ -337,7 +340,7 @@ static void gather(struct peer_wire *wire)
         if (bytes.len > 0) {
             put_plain(wire, bytes);
             link_flow_sent(flow, lane, (uint32_t)bytes.len);
-            room -= (uint32_t)bytes.len;
+            room -= bytes.len < room ? (uint32_t)bytes.len : room;
         }
     }
 }

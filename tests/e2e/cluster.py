@@ -69,6 +69,32 @@ def test_properties_travel(ctx):
         x.close()
 
 
+def test_large_messages(ctx):
+    """Messages longer than what a link sends at one time, between small ones of all kinds, both ways: nothing comes into
+    the midst of anything, and no link breaks over it."""
+    a, b = nodes(ctx, 2)
+    ends = [(client(a, "a"), client(b, "b")), (client(b, "c"), client(a, "d"))]
+    for i, (publisher, subscriber) in enumerate(ends):
+        subscriber.subscribe(["large/%d" % i, "small/%d" % i], qos=1)
+    for n in range(30):
+        for i, (publisher, _) in enumerate(ends):
+            publisher.publish("large/%d" % i, b"%03d" % n * 200000, qos=n % 2, ack=False)
+            for k in range(20):
+                publisher.publish("small/%d" % i, b"%d" % (20 * n + k), qos=k % 2, ack=False)
+    for i, (_, subscriber) in enumerate(ends):
+        large, small = 0, 0
+        while large < 15 or small < 300:  # of QoS 1; the others may be dropped
+            p = subscriber.expect_publish()
+            if p.topic == "large/%d" % i:
+                check(p.payload == p.payload[:3] * 200000, "a large message is torn")
+            large, small = large + (p.qos == 1 and len(p.payload) > 100), small + (p.qos == 1 and len(p.payload) < 100)
+    for broker in (a, b):
+        check("event=peer_lost" not in broker.log(), "a link broke")
+    for pair in ends:
+        for x in pair:
+            x.close()
+
+
 def test_suback_means_everywhere(ctx):
     """A publish that begins after the SUBACK, on any node, is delivered: with QoS 0 and with nothing to wait for."""
     a, b, c = nodes(ctx)
@@ -186,6 +212,8 @@ def test_who_is_let_in(ctx):
     subscriber.subscribe("t", qos=2)
     publisher.publish("t", b"sealed", qos=2)
     subscriber.expect_publish("t", b"sealed", qos=2)
+    for broker in (a, b):
+        check("event=peer_lost" not in broker.log(), "a link was made at the second try only")
     seeds = a.settings["cluster.listen"]
     for authority, name in ((other, "node"), (ca, "stranger")):
         ctx.broker(settings(seeds, free_port(), "bad-" + name, **secure(authority, name)))

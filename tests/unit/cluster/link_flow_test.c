@@ -62,6 +62,8 @@ static void receive(struct end *e, struct slice bytes)
     }
 }
 
+static uint32_t at_once = UINT32_MAX; /* bytes of a lane in one send */
+
 /* One send of an end: acknowledgements, then the lanes. cut: only so many bytes arrive. */
 static void transmit(struct end *from, struct end *to, uint32_t cut)
 {
@@ -75,7 +77,7 @@ static void transmit(struct end *from, struct end *to, uint32_t cut)
         buf_put(&wire, slice_of(frame, sizeof(frame)));
     }
     for (unsigned lane = 0; lane < LINK_LANES; lane++) {
-        struct slice s = link_flow_unsent(&from->flow, lane, UINT32_MAX);
+        struct slice s = link_flow_unsent(&from->flow, lane, at_once);
         buf_put(&wire, s);
         link_flow_sent(&from->flow, lane, (uint32_t)s.len);
     }
@@ -105,6 +107,7 @@ static void test_breaks(void)
         struct end a = {0}, b = {0};
 
         prng_seed(&prng, seed);
+        at_once = seed % 2 ? UINT32_MAX : 50; /* so little that a frame is longer: no other may come into its midst */
         link_flow_init(&a.flow);
         link_flow_init(&b.flow);
         for (unsigned step = 0; step < 300; step++) {
@@ -120,6 +123,7 @@ static void test_breaks(void)
                 transmit(from, to, UINT32_MAX);
             }
         }
+        at_once = UINT32_MAX;
         transmit(&a, &b, UINT32_MAX);
         transmit(&b, &a, UINT32_MAX);
         transmit(&a, &b, UINT32_MAX); /* the last acknowledgement */
