@@ -71,8 +71,8 @@ static inline uint32_t link_flow_held(const struct link_flow *flow, unsigned lan
     return flow->lanes[lane].bytes.len - flow->lanes[lane].front;
 }
 
-/* What the connection is to send next of this lane: whole frames, for another lane's may come behind them; as many as fit
- * into `max` bytes, or one. Borrowed until the next call. link_flow_sent when all of it was taken. */
+/* What the connection is to send next of this lane: whole frames, for another lane's may come behind them; as many as
+ * fit into `max` bytes, or one. Borrowed until the next call. link_flow_sent when all of it was taken. */
 struct slice link_flow_unsent(const struct link_flow *flow, unsigned lane, uint32_t max);
 void link_flow_sent(struct link_flow *flow, unsigned lane, uint32_t n);
 

@@ -11,8 +11,9 @@
 #include "proto/wire/peer.pb-c.h"
 
 #define CLAIMS_AT_ONCE 256u
-#define AHEAD_BYTES (256u << 10) /* of claims not yet acknowledged */
-#define STAMP_SHIFT 16           /* a millisecond has so many bits of stamps */
+#define BYTES_AT_ONCE (512u << 10) /* of client ids, and one more */
+#define AHEAD_BYTES (256u << 10)   /* of claims not yet acknowledged */
+#define STAMP_SHIFT 16             /* a millisecond has so many bits of stamps */
 #define AHEAD_MAX_MS 60000u
 
 struct claim_note { /* carried by MAIL_CLAIM */
@@ -84,6 +85,7 @@ static bool tell_group(struct peer_link *link, const struct group *group)
     Tern__Claim claim[CLAIMS_AT_ONCE], *list[CLAIMS_AT_ONCE];
     Tern__Claims claims = TERN__CLAIMS__INIT;
     struct session *session;
+    size_t bytes = 0;
     bool more = true;
 
     claims.claims = list;
@@ -94,12 +96,14 @@ static bool tell_group(struct peer_link *link, const struct group *group)
             fill(&claim[claims.n_claims], session);
             list[claims.n_claims] = &claim[claims.n_claims];
             claims.n_claims++;
+            bytes += session->client_id_len;
         }
-        if (claims.n_claims == CLAIMS_AT_ONCE || (!more && claims.n_claims > 0)) {
+        if (claims.n_claims == CLAIMS_AT_ONCE || bytes > BYTES_AT_ONCE || (!more && claims.n_claims > 0)) {
             if (peer_put_message(link, LINK_CONTROL, FRAME_CLAIMS, &claims.base) != 0) {
                 return false;
             }
             claims.n_claims = 0;
+            bytes = 0;
         }
     }
     return true;

@@ -3,7 +3,8 @@
  *     neighbour.c   who is there: members come and go, each shard keeps a link to each; frames find their flow
  *     forward.c     a message to another node that has subscribers for it, and who waits for its answer
  *     arrive.c      a message from another node: to the sessions here, and the answer back
- *     routefeed.c   which filters this node has subscribers for, told to all; and what they tell
+ *     routefeed.c   which filters this node has subscribers for, told to all
+ *     routetake.c   and what they tell
  *     claim.c       a client has connected here: whoever else has one of that name sends it away
  *
  * Without a cluster (node->cluster NULL) none of it does anything. */
@@ -140,7 +141,7 @@ void arrive_ended(struct broker *b, struct peer_link *link); /* nobody waits for
 void arrive_turn_end(struct broker *b);
 bool arrive_waits(const struct broker *b); /* for the log */
 
-/* ---- routefeed.c; all on the control shard ---- */
+/* ---- routefeed.c, routetake.c; all on the control shard ---- */
 int feed_new(struct broker *b); /* 0 or -ENOMEM */
 void feed_free(struct broker *b);
 /* Before a filter is added to the route table: memory to tell of it. 0 or -ENOMEM. */

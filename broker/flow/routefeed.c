@@ -3,79 +3,23 @@
  * piece by piece between the changes, into a slot of its own, which takes the old one's place when it is complete.
  *
  * A filter that loses its last subscriber is withdrawn only after a while: clients that reconnect, even all of them,
- * change nothing. A SUBACK for a new filter waits until all living nodes have said that it is in force there, at most
- * route_suback_ms. */
+ * change nothing. A SUBACK for a new filter waits until all living nodes have said that it is in force there, as
+ * cluster.suback says.
+ *
+ * What the others tell: routetake.c. */
 #include <errno.h>
 #include <stdlib.h>
 
-#include "broker/flow/cluster.h"
 #include "broker/flow/dispatch.h"
+#include "broker/flow/feed_inside.h"
 #include "broker/flow/flow.h"
-#include "proto/base/log.h"
-#include "proto/mqtt/topic.h"
-#include "proto/wire/peer.pb-c.h"
 
-#define WITHDRAW_MS 30000u     /* after its last subscriber */
-#define SUBACK_MS 500u         /* that a SUBACK waits for other nodes */
-#define DIGEST_MS 30000u       /* between comparisons */
-#define OPS_AT_ONCE 4096u      /* in one frame */
-#define AHEAD_BYTES (1u << 20) /* of a set that is being told, not yet acknowledged */
-#define SWEEP_AT_ONCE 4096u
-#define NO_SLOT UINT32_MAX
-
-/* A filter that has come, or is on its way out. */
-struct change {
-    struct list in_feed;
-    uint64_t hash, share;
-    uint64_t due_ms; /* withdrawal: when */
-    bool remove;
-    uint16_t len;
-    uint8_t text[];
-};
-
-/* What one neighbour was told of us, and has told us. */
-struct feed_peer {
-    bool used;
-    bool walking; /* it is being told all of the set */
-    bool begun;   /* the first frame of that is out */
-    struct route_walk walk;
-    uint64_t done;           /* barrier that it has answered */
-    uint64_t digest_ms;      /* when the next comparison is due */
-    uint32_t slot, building; /* of the route table: what it has told us; NO_SLOT */
-};
-
-/* A SUBACK that waits for other nodes. */
-struct held {
-    struct list in_feed;
-    struct route_request *request;
-    unsigned from;
-    uint64_t barrier, due_ms;
-};
-
-struct feed {
-    struct broker *broker;
-    struct list changes; /* struct change of this turn, oldest first */
-    struct list leaving; /* withdrawals, by due_ms */
-    struct map leaving_by_hash;
-    struct list waiting;  /* struct held, by barrier */
-    struct change *spare; /* memory for the next change */
-    size_t spare_len;
-    uint64_t barrier; /* the last one that was told */
-    bool barrier_due; /* somebody waits for what this turn tells */
-    struct feed_peer peers[NEIGHBOURS_MAX];
-    struct route_digest told; /* the set as it was told */
-    bool dead[ROUTE_SLOTS];   /* to be swept */
-    unsigned dead_count;
-    struct change *batch[OPS_AT_ONCE]; /* scratch of a message */
-    uint64_t added[OPS_AT_ONCE], removed[OPS_AT_ONCE];
-    Tern__RouteOp ops[OPS_AT_ONCE];
-    Tern__RouteOp *op_list[OPS_AT_ONCE];
-};
-
-static struct feed *feed_of(const struct broker *b)
-{
-    return b->node->cluster->feed;
-}
+#define WITHDRAW_MS 30000u        /* after its last subscriber */
+#define SUBACK_MS 500u            /* that a SUBACK waits for other nodes */
+#define DIGEST_MS 30000u          /* between comparisons */
+#define TEXT_AT_ONCE (512u << 10) /* bytes of filters in one message, and one more filter */
+#define WALK_AT_ONCE 256u         /* filters of the table */
+#define AHEAD_BYTES (1u << 20)    /* of a set that is being told, not yet acknowledged */
 
 /* ---- the set changes ---- */
 
@@ -171,47 +115,6 @@ static void withdraw_due(struct feed *f, uint64_t now_ms)
 
 /* ---- telling ---- */
 
-/* A message being filled. */
-struct telling {
-    struct feed *feed;
-    Tern__Routes message;
-    unsigned count;
-};
-
-static void telling_begin(struct telling *t, struct feed *f)
-{
-    t->feed = f;
-    t->count = 0;
-    t->message = (Tern__Routes)TERN__ROUTES__INIT;
-    t->message.added = f->added;
-    t->message.removed = f->removed;
-    t->message.ops = f->op_list;
-}
-
-/* The filter's text is borrowed until the message is out. */
-static void telling_add(struct telling *t, const struct route_filter *filter, bool remove)
-{
-    struct feed *f = t->feed;
-
-    t->count++;
-    if (filter->text.len == 0 && filter->share == 0) {
-        if (remove) {
-            f->removed[t->message.n_removed++] = filter->hash;
-        } else {
-            f->added[t->message.n_added++] = filter->hash;
-        }
-        return;
-    }
-    Tern__RouteOp *op = f->op_list[t->message.n_ops] = &f->ops[t->message.n_ops];
-    *op = (Tern__RouteOp)TERN__ROUTE_OP__INIT;
-    op->hash = filter->hash;
-    op->filter.data = (uint8_t *)(uintptr_t)filter->text.ptr; /* only read */
-    op->filter.len = filter->text.len;
-    op->share = filter->share;
-    op->remove = remove;
-    t->message.n_ops++;
-}
-
 static struct peer_link *link_to(const struct feed *f, unsigned n)
 {
     return f->broker->cluster->links[n];
@@ -234,21 +137,75 @@ static void tell(struct feed *f, unsigned n, const Tern__Routes *message)
     }
 }
 
-/* To all who know the set so far. */
-static void tell_all(struct feed *f, const Tern__Routes *message)
+/* What is in the message leaves, to one neighbour or to all who know the set so far. */
+static void telling_post(struct feed *f)
 {
+    struct telling *t = &f->telling;
+
+    for (size_t i = 0; i < t->message.n_ops; i++) { /* the texts stay where they are now */
+        t->ops[i].filter.data = t->texts.ptr + (uintptr_t)t->ops[i].filter.data;
+    }
     for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
         struct feed_peer *p = &f->peers[n];
-        if (p->used && (!p->walking || p->begun)) {
-            tell(f, n, message);
+        if (!(t->to == TO_ALL ? p->used && (!p->walking || p->begun) : t->to == n)) {
+            continue;
+        }
+        if (t->failed) {
+            walk_anew(p);
+        } else {
+            tell(f, n, &t->message);
         }
     }
 }
 
-/* The changes of this turn, as many messages as that takes. */
+static void telling_begin(struct feed *f, unsigned to)
+{
+    struct telling *t = &f->telling;
+
+    t->to = to;
+    t->failed = false;
+    t->texts.len = 0;
+    t->message = (Tern__Routes)TERN__ROUTES__INIT;
+    t->message.added = t->added;
+    t->message.removed = t->removed;
+    t->message.ops = t->op_list;
+}
+
+/* Tell one more. A full message leaves: no filter is so long, and no topic has so many shares, that one gets too long.
+ */
+static void telling_add(struct feed *f, const struct route_filter *filter, bool remove)
+{
+    struct telling *t = &f->telling;
+
+    if (t->message.n_added + t->message.n_removed + t->message.n_ops == OPS_AT_ONCE || t->texts.len > TEXT_AT_ONCE) {
+        telling_post(f);
+        telling_begin(f, t->to);
+    }
+    if (filter->text.len == 0 && filter->share == 0) {
+        if (remove) {
+            t->removed[t->message.n_removed++] = filter->hash;
+        } else {
+            t->added[t->message.n_added++] = filter->hash;
+        }
+        return;
+    }
+    Tern__RouteOp *op = t->op_list[t->message.n_ops] = &t->ops[t->message.n_ops];
+    *op = (Tern__RouteOp)TERN__ROUTE_OP__INIT;
+    op->hash = filter->hash;
+    op->filter.data = (uint8_t *)(uintptr_t)t->texts.len; /* for telling_post: texts may move until then */
+    op->filter.len = filter->text.len;
+    op->share = filter->share;
+    op->remove = remove;
+    buf_put(&t->texts, filter->text);
+    t->failed |= t->texts.failed;
+    t->texts.failed = false;
+    t->message.n_ops++;
+}
+
+/* The changes of this turn. */
 static void tell_changes(struct feed *f)
 {
-    struct telling t;
+    struct list *at;
 
     if (f->barrier_due) {
         f->barrier++;
@@ -256,23 +213,16 @@ static void tell_changes(struct feed *f)
     } else if (list_empty(&f->changes)) {
         return;
     }
-    do {
-        unsigned count = 0;
-        telling_begin(&t, f);
-        while (t.count < OPS_AT_ONCE && !list_empty(&f->changes)) {
-            struct change *c = CONTAINER_OF(f->changes.next, struct change, in_feed);
-            struct route_filter filter = filter_of(c);
-            list_remove(&c->in_feed);
-            telling_add(&t, &filter, c->remove);
-            route_digest_count(&f->told, &filter, !c->remove);
-            f->batch[count++] = c;
-        }
-        t.message.barrier = list_empty(&f->changes) ? f->barrier : 0;
-        tell_all(f, &t.message);
-        for (unsigned i = 0; i < count; i++) {
-            free(f->batch[i]);
-        }
-    } while (!list_empty(&f->changes));
+    telling_begin(f, TO_ALL);
+    while ((at = list_pop(&f->changes)) != NULL) {
+        struct change *c = CONTAINER_OF(at, struct change, in_feed);
+        struct route_filter filter = filter_of(c);
+        telling_add(f, &filter, c->remove);
+        route_digest_count(&f->told, &filter, !c->remove);
+        free(c);
+    }
+    f->telling.message.barrier = f->barrier;
+    telling_post(f);
 }
 
 static void visit_own(void *arg, const struct route_filter *filter)
@@ -283,20 +233,17 @@ static void visit_own(void *arg, const struct route_filter *filter)
 /* Begin: what is on its way out is still in the set that all others were told. */
 static void tell_leaving(struct feed *f, unsigned n)
 {
-    struct feed_peer *p = &f->peers[n];
-    struct list *at = f->leaving.next;
-    struct telling t;
+    Tern__Routes begin = TERN__ROUTES__INIT;
 
-    p->begun = true;
-    do {
-        telling_begin(&t, f);
-        t.message.begin = at == f->leaving.next;
-        for (; at != &f->leaving && t.count < OPS_AT_ONCE; at = at->next) {
-            struct route_filter filter = filter_of(CONTAINER_OF(at, struct change, in_feed));
-            telling_add(&t, &filter, false);
-        }
-        tell(f, n, &t.message);
-    } while (at != &f->leaving && p->begun);
+    f->peers[n].begun = true;
+    begin.begin = true;
+    tell(f, n, &begin);
+    telling_begin(f, n);
+    for (struct list *at = f->leaving.next; at != &f->leaving; at = at->next) {
+        struct route_filter filter = filter_of(CONTAINER_OF(at, struct change, in_feed));
+        telling_add(f, &filter, false);
+    }
+    telling_post(f);
 }
 
 /* Tell a neighbour more of the set, as far as its link takes it. Returns whether there is more to tell at once. */
@@ -304,7 +251,6 @@ static bool walk_on(struct feed *f, unsigned n)
 {
     struct feed_peer *p = &f->peers[n];
     struct peer_link *link = link_to(f, n);
-    struct telling t;
 
     if (!link || link_flow_held(&link->flow, LINK_CONTROL) > AHEAD_BYTES) {
         return false;
@@ -313,14 +259,18 @@ static bool walk_on(struct feed *f, unsigned n)
         tell_leaving(f, n);
         return p->begun;
     }
-    telling_begin(&t, f);
-    bool over = route_table_walk(f->broker->node->routes, &p->walk, OPS_AT_ONCE, visit_own, &t);
-    t.message.end = over;
-    t.message.barrier = over ? f->barrier : 0;
+    telling_begin(f, n);
+    bool over = route_table_walk(f->broker->node->routes, &p->walk, WALK_AT_ONCE, visit_own, f);
+    if (!p->begun) { /* its link had no room on the way: from the beginning, later */
+        walk_anew(p);
+        return false;
+    }
+    f->telling.message.end = over;
+    f->telling.message.barrier = over ? f->barrier : 0;
     p->walking = !over;
     p->digest_ms = f->broker->shard->now_ms; /* compare at once */
-    tell(f, n, &t.message);
-    return p->walking;
+    telling_post(f);
+    return p->walking && p->begun;
 }
 
 static void compare(struct feed *f, unsigned n)
@@ -387,126 +337,6 @@ static void let_go(struct feed *f)
     }
 }
 
-/* ---- what a neighbour tells ---- */
-
-static void bury(struct feed *f, uint32_t *slot)
-{
-    if (*slot != NO_SLOT) {
-        route_table_slot_live(f->broker->node->routes, *slot, false);
-        f->dead[*slot] = true;
-        f->dead_count++;
-        *slot = NO_SLOT;
-    }
-}
-
-static uint32_t free_slot(struct feed *f)
-{
-    for (uint32_t s = 0; s < ROUTE_SLOTS; s++) {
-        if (atomic_load(&f->broker->node->cluster->slots[s]) == 0 && !f->dead[s]) {
-            return s;
-        }
-    }
-    return NO_SLOT;
-}
-
-static int apply_one(struct feed *f, const struct route_filter *filter, bool remove, uint32_t slot)
-{
-    if (remove) {
-        route_table_remove_remote(f->broker->node->routes, filter, slot);
-        return 0;
-    }
-    int rc = route_table_add_remote(f->broker->node->routes, filter, slot);
-    return rc < 0 ? rc : 0;
-}
-
-static int apply_ops(struct feed *f, const Tern__Routes *m, uint32_t slot)
-{
-    struct route_filter filter = {0};
-    int rc = 0;
-
-    for (size_t i = 0; i < m->n_added && rc == 0; i++) {
-        filter.hash = m->added[i];
-        rc = apply_one(f, &filter, false, slot);
-    }
-    for (size_t i = 0; i < m->n_removed; i++) {
-        filter.hash = m->removed[i];
-        apply_one(f, &filter, true, slot);
-    }
-    for (size_t i = 0; i < m->n_ops && rc == 0; i++) {
-        const Tern__RouteOp *op = m->ops[i];
-        filter = (struct route_filter){op->hash, slice_of(op->filter.data, op->filter.len), op->share};
-        if (filter.text.len > 0 &&
-            (!mqtt_filter_valid(filter.text, UINT16_MAX) || !mqtt_filter_has_wildcard(filter.text))) {
-            return -EPROTO;
-        }
-        rc = apply_one(f, &filter, op->remove, slot);
-    }
-    return rc;
-}
-
-static int answer(struct peer_link *link, uint64_t barrier, bool again)
-{
-    Tern__RoutesDone done = TERN__ROUTES_DONE__INIT;
-
-    done.barrier = barrier;
-    done.again = again;
-    return peer_put_message(link, LINK_CONTROL, FRAME_ROUTES_DONE, &done.base) == 0 ? 0 : -ENOMEM;
-}
-
-/* A whole set has been told: it takes the place of the one before. */
-static void put_in_force(struct feed *f, unsigned n)
-{
-    struct feed_peer *p = &f->peers[n];
-
-    route_table_slot_live(f->broker->node->routes, p->building, true);
-    bury(f, &p->slot);
-    p->slot = p->building;
-    p->building = NO_SLOT;
-    log_event(LOG_INFO, "routes_complete", {"node", LOG_STR(f->broker->node->cluster->neighbours[n].name)},
-              {"filters", LOG_INT((int64_t)route_table_slot_digest(f->broker->node->routes, p->slot).count)});
-}
-
-int feed_take(struct peer_link *link, struct slice body)
-{
-    struct broker *b = CONTAINER_OF(link->room, struct cluster_shard, room)->broker;
-    struct feed *f = feed_of(b);
-    int n = neighbour_find(b->node->cluster, &link->id);
-    ProtobufCMessage *decoded;
-
-    int rc = n < 0 ? -EPROTO : wire_decode(&tern__routes__descriptor, body, &link->room->arena, &decoded);
-    if (rc) {
-        return rc;
-    }
-    const Tern__Routes *m = (const Tern__Routes *)decoded;
-    struct feed_peer *p = &f->peers[n];
-    if (m->begin) {
-        bury(f, &p->building);
-        p->building = free_slot(f);
-        if (p->building == NO_SLOT) {
-            return -ENOMEM;
-        }
-        atomic_store(&b->node->cluster->slots[p->building], (uint8_t)(n + 1));
-    }
-    uint32_t slot = p->building != NO_SLOT ? p->building : p->slot;
-    if (slot == NO_SLOT) {
-        return -EPROTO;
-    }
-    rc = apply_ops(f, m, slot);
-    if (rc) {
-        return rc;
-    }
-    if (m->end && p->building != NO_SLOT) {
-        put_in_force(f, (unsigned)n);
-    }
-    struct route_digest d = route_table_slot_digest(b->node->routes, slot);
-    bool again = m->has_digest && p->building == NO_SLOT && (d.count != m->count || d.sum != m->sum);
-    if (again) {
-        log_event(LOG_WARN, "routes_differ", {"node", LOG_STR(b->node->cluster->neighbours[n].name)},
-                  {"filters", LOG_INT((int64_t)d.count)}, {"told", LOG_INT((int64_t)m->count)});
-    }
-    return m->barrier || again ? answer(link, m->barrier, again) : 0;
-}
-
 int feed_done(struct peer_link *link, struct slice body)
 {
     struct broker *b = CONTAINER_OF(link->room, struct cluster_shard, room)->broker;
@@ -533,22 +363,6 @@ int feed_done(struct peer_link *link, struct slice body)
 
 /* ---- turns ---- */
 
-static void sweep(struct feed *f)
-{
-    for (uint32_t s = 0; s < ROUTE_SLOTS && f->dead_count > 0; s++) {
-        if (!f->dead[s]) {
-            continue;
-        }
-        if (route_table_slot_sweep(f->broker->node->routes, s, SWEEP_AT_ONCE)) {
-            f->dead[s] = false;
-            f->dead_count--;
-            atomic_store(&f->broker->node->cluster->slots[s], 0);
-        }
-        f->broker->shard->busy |= f->dead_count > 0;
-        return;
-    }
-}
-
 void feed_turn(struct broker *b)
 {
     struct feed *f = feed_of(b);
@@ -564,7 +378,7 @@ void feed_turn(struct broker *b)
             compare(f, n);
         }
     }
-    sweep(f);
+    feed_sweep(f);
     let_go(f);
 }
 
@@ -591,8 +405,8 @@ void feed_peer_gone(struct broker *b, unsigned neighbour)
     struct feed_peer *p = &f->peers[neighbour];
 
     if (p->used) {
-        bury(f, &p->slot);
-        bury(f, &p->building);
+        feed_bury(f, &p->slot);
+        feed_bury(f, &p->building);
         p->used = false;
         let_go(f);
     }
@@ -642,6 +456,7 @@ void feed_free(struct broker *b)
         free(h);
     }
     free(f->spare);
+    buf_deinit(&f->telling.texts);
     free(f);
     b->node->cluster->feed = NULL;
 }

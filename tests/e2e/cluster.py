@@ -110,6 +110,32 @@ def test_suback_means_everywhere(ctx):
         x.close()
 
 
+def test_a_node_joins_late(ctx):
+    """It is told of all filters that there are: plain ones, wildcards, long ones, more than one frame takes."""
+    a, b = nodes(ctx, 2)
+    subscriber = client(b, "s")
+    long = ["long/%d/%s/+" % (i, "x" * 60000) for i in range(60)]
+    for i in range(0, 6000, 500):
+        subscriber.subscribe(["w/%d/+" % n if n % 2 else "e/%d" % n for n in range(i, i + 500)])
+    for i in range(0, 60, 10):
+        subscriber.subscribe(long[i:i + 10])
+    members = [client(b, "m%d" % i) for i in range(3)]
+    for i, m in enumerate(members):
+        m.subscribe(["$share/g%d/w/share/+" % n for n in range(i * 2000, (i + 1) * 2000)])
+    c = ctx.broker(settings(a.settings["cluster.listen"], free_port(), "late"))
+    complete(c, 2)
+    publisher = client(c, "p")
+    topics = ["w/1/x", "e/2", "w/5999/y", "e/5998", "long/7/%s/y" % ("x" * 60000), "w/share/x"]
+    for topic in topics:
+        publisher.publish(topic, topic[:9].encode())
+    for topic in topics[:-1]:  # shares do not yet reach over nodes
+        subscriber.expect_publish(topic, topic[:9].encode())
+    for broker in (a, b, c):
+        check("routes_differ" not in broker.log() and "peer_lost" not in broker.log(), "nodes that do not agree")
+    for x in members + [subscriber, publisher]:
+        x.close()
+
+
 def test_no_subscriber_anywhere(ctx):
     """0x10 is said when no node has a subscriber, and not otherwise [MQTT-3.4.2]."""
     a, b = nodes(ctx, 2)
