@@ -177,8 +177,7 @@ int link_flow_resume(struct link_flow *flow, unsigned lane, uint32_t expected)
 {
     struct link_lane *l = &flow->lanes[lane];
 
-    if (lane == LINK_QOS0) { /* what was cut off in the midst is lost; the rest is not worth finding */
-        l->bytes.len = l->front = l->sent = 0;
+    if (lane == LINK_QOS0) { /* what was sent is gone, whether it has come or not; what is here was not */
         return 0;
     }
     int rc = acknowledge(l, expected);

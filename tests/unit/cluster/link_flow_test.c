@@ -185,6 +185,22 @@ static void test_lies(void)
     link_flow_deinit(&flow);
 }
 
+/* What is not kept waits for a connection too, and only what one has taken is gone. */
+static void test_before_a_connection(void)
+{
+    struct link_flow flow;
+    struct slice part = SLICE("x");
+
+    link_flow_init(&flow);
+    CHECK(link_flow_put(&flow, LINK_QOS0, 1, 0, &part, 1) == 0 && link_flow_put(&flow, LINK_QOS0, 1, 0, &part, 1) == 0);
+    CHECK(link_flow_resume(&flow, LINK_QOS0, 0) == 0);
+    CHECK(link_flow_unsent(&flow, LINK_QOS0, UINT32_MAX).len == 2 * (1 + LINK_HEADER_BYTES));
+    link_flow_sent(&flow, LINK_QOS0, 1 + LINK_HEADER_BYTES);
+    CHECK(link_flow_resume(&flow, LINK_QOS0, 0) == 0);
+    CHECK(link_flow_unsent(&flow, LINK_QOS0, UINT32_MAX).len == 1 + LINK_HEADER_BYTES);
+    link_flow_deinit(&flow);
+}
+
 /* The numbers begin anew after 2^32 frames. */
 static void test_wrap(void)
 {
@@ -210,4 +226,4 @@ static void test_wrap(void)
 }
 
 UNIT_MAIN("cluster/link_flow", {"breaks at any byte", test_breaks}, {"bound", test_bound}, {"lies", test_lies},
-          {"wrap", test_wrap})
+          {"before a connection", test_before_a_connection}, {"wrap", test_wrap})
