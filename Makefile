@@ -10,7 +10,7 @@ BUILD ?= release
 CC := $(if $(filter default,$(origin CC)),$(if $(filter clang fuzz,$(BUILD)),clang,gcc),$(CC))
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 PREFIX ?= /usr/local
-FUZZ_SECONDS ?= 20
+FUZZ_SECONDS ?= 12
 B := build/$(BUILD)
 
 comma := ,
@@ -42,7 +42,7 @@ C_FILES := $(wildcard proto/*/*.[ch] storage/*.[ch] cluster/*.[ch] broker/*.[ch]
 all: $(B)/tern $(B)/ternctl $(B)/tern-bench
 
 help:
-	@echo 'make run           set up what is missing, build, start Tern and show it at work; Ctrl-C ends it'
+	@echo 'make run           set up what is missing, build, start three nodes (NODES=1: one) and show them at work; Ctrl-C ends them'
 	@echo 'make test          set up what is missing, build with gcc and clang, run every test'
 	@echo 'make               build build/release/tern, ternctl, tern-bench    (BUILD=clang|asan|tsan for other builds)'
 	@echo 'make setup         install what building and testing need (apt; elsewhere it prints the list)'
@@ -50,11 +50,12 @@ help:
 	@echo 'make test-asan     the unit tests with address and undefined-behaviour sanitizers'
 	@echo 'make test-tsan     the unit tests of several threads with the thread sanitizer'
 	@echo 'make torture       each allocation of the running broker fails once, in every flow'
-	@echo 'make sim           500 simulated stories of crashes, and each planted bug found; make sim-long: for SIM_HOURS'
+	@echo 'make sim           500 simulated stories of crashes, and each planted bug found; make sim-long: for SIM_HOURS;'
+	@echo '                   CLUSTER=1: of several nodes; SEED=n: one of them'
 	@echo 'make crash         10,000 power cuts of a store that works, and each planted bug found'
 	@echo 'make check         formatting, include rules, static analysis, reference in the README'
 	@echo 'make format        format all C files'
-	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (20)'
+	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (12)'
 	@echo 'make bench         measure beside mosquitto, print a table and write a page of plots; some six minutes'
 	@echo 'make install       install into DESTDIR/PREFIX (/usr/local)'
 	@echo 'make clean         remove build/'
@@ -157,14 +158,16 @@ TSAN_ROOMS := tests/unit/broker/auth tests/unit/broker/transport tests/unit/brok
 test-tsan:
 	@$(MAKE) --no-print-directory BUILD=tsan UNIT_SRC='$(wildcard $(TSAN_ROOMS:%=%/*_test.c) tests/unit/bench/sequence_test.c tests/unit/storage/*_test.c)' test-quick
 
-# 500 stories, then every planted bug until it is found; and stories for SIM_HOURS.
+# 500 stories, then every planted bug until it is found; and stories for SIM_HOURS. CLUSTER=1: of several nodes, not of
+# one. SEED=: that one story.
 SIM_HOURS ?= 8
+SIM_WORLD := $(if $(CLUSTER),--cluster)
 sim sim-long:
 	@$(MAKE) --no-print-directory BUILD=sim run-$@
 run-sim: $(B)/tern-sim
-	@$(B)/tern-sim
+	@$(B)/tern-sim $(SIM_WORLD) $(if $(SEED),--seed $(SEED))
 run-sim-long: $(B)/tern-sim
-	@$(B)/tern-sim --hours $(SIM_HOURS)
+	@$(B)/tern-sim $(SIM_WORLD) --hours $(SIM_HOURS)
 
 # Power cuts of a store at work: so many images, then every planted bug until it is found.
 CRASH_IMAGES ?= 10000
@@ -174,6 +177,9 @@ crash: $(B)/tern-crash
 
 torture: $(B)/tern $(B)/failing_malloc.so
 	@$(PYTHON) tests/torture/run.py --tern $(B)/tern
+
+torture-nodes: $(B)/tern $(B)/failing_malloc.so
+	@$(PYTHON) tests/torture/nodes.py --tern $(B)/tern
 
 check: check-format check-layers check-static check-readme
 	@echo '4 passed, 0 failed, 0 skipped'
@@ -214,7 +220,7 @@ install: $(B)/tern $(B)/ternctl $(B)/tern-bench
 clean:
 	rm -rf build
 
-.PHONY: all help units fuzzers setup run test test-quick torture crash sim sim-long run-sim run-sim-long test-asan test-tsan check check-format format check-layers \
+.PHONY: all help units fuzzers setup run test test-quick torture torture-nodes crash sim sim-long run-sim run-sim-long test-asan test-tsan check check-format format check-layers \
 	check-static check-readme fuzz bench install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -192,9 +192,8 @@ static int build_tables(struct node *node)
         clock_random(&t->key, sizeof(t->key));
     }
     t->route_key = t->key;
-    if (t->cluster) {
-        seal_route_key(t->cluster->terms.cluster, &t->route_key);
-    }
+    node_cluster_tables(t);
+    stamp_start(t);
     t->shard_count = node->shard_count;
     t->started_ms = clock_mono_ns() / 1000000;
     atomic_init(&t->config, node->config);
@@ -276,7 +275,7 @@ static void wait_for_shards(struct node *node)
 
 /* Everything is read and right: put it in force, all at once, and free what was. */
 static void put_in_force(struct node *node, struct config *config, struct auth_policy *policy,
-                         struct tls_context **contexts)
+                         struct tls_context **contexts, struct cluster_secrets *secrets)
 {
     struct node_tables *t = &node->tables;
     struct config *old = node->config;
@@ -284,6 +283,7 @@ static void put_in_force(struct node *node, struct config *config, struct auth_p
     for (unsigned i = 0; i < t->listener_count; i++) {
         contexts[i] = atomic_exchange(&t->listeners[i].tls_context, contexts[i]);
     }
+    node_cluster_exchange(t->cluster, secrets);
     tls_tickets_renew(true); /* who was let in by what has been revoked does not resume */
     node->config = config;
     apply_limits(node, config);
@@ -294,6 +294,7 @@ static void put_in_force(struct node *node, struct config *config, struct auth_p
     for (unsigned i = 0; i < t->listener_count; i++) {
         tls_context_unref(contexts[i]);
     }
+    node_cluster_secrets_deinit(secrets);
     if (old != node->origin) {
         config_free(old);
     }
@@ -316,6 +317,7 @@ static void reload(struct node *node)
     char error[1024], restart[1024];
     struct tls_context *contexts[CONFIG_LISTENERS_MAX] = {0};
     struct auth_policy *policy = NULL;
+    struct cluster_secrets secrets = {0};
     struct config *next, probe;
     enum config_action action;
 
@@ -326,11 +328,13 @@ static void reload(struct node *node)
     }
     if (check_listeners(node, next, &probe, error, sizeof(error)) != 0 ||
         node_tls_read(&node->tables, contexts, error, sizeof(error)) != 0 ||
+        node_cluster_read(node->tables.cluster, next, &secrets, error, sizeof(error)) != 0 ||
         auth_policy_new(node->tables.auth, next, error, sizeof(error), &policy) != 0) {
         log_event(LOG_ERROR, "reload_failed", {"error", LOG_STR(error)}, {"kept", LOG_STR("everything in force")});
         for (unsigned i = 0; i < CONFIG_LISTENERS_MAX; i++) {
             tls_context_unref(contexts[i]);
         }
+        node_cluster_secrets_deinit(&secrets);
         config_free(next);
         return;
     }
@@ -343,7 +347,7 @@ static void reload(struct node *node)
         atomic_store(&node->tables.listeners[i].methods, probe.listeners[i].methods);
         atomic_store(&node->tables.listeners[i].anonymous, probe.listeners[i].anonymous);
     }
-    put_in_force(node, next, policy, contexts);
+    put_in_force(node, next, policy, contexts, &secrets);
     node_tls_watch(&node->tables, node->shards[CONTROL_SHARD]->metrics);
     log_event(LOG_INFO, "reloaded");
 }
@@ -446,7 +450,7 @@ int node_run(struct config *config, const struct node_sources *sources)
     if (open_store(node) != 0) {
         goto out;
     }
-    if (node_cluster_open(config, node->tables.store, node->shard_count, &node->tables.cluster) != 0) {
+    if (node_cluster_open(config, node->tables.store, &node->tables.cluster) != 0) {
         goto out;
     }
     int rc = build_tables(node);

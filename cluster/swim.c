@@ -250,6 +250,9 @@ void swim_self(struct swim *s, uint64_t now_ms, const struct member *changed)
         me->incarnation += me->incarnation < UINT32_MAX;
         swim_queue(s, swim_me(s));
     }
+    if (memcmp(before.cluster_id, me->cluster_id, sizeof(me->cluster_id)) != 0) {
+        swim_forget_foreign(s);
+    }
     assert(swim_member_valid(me));
 }
 

@@ -10,6 +10,7 @@
  *   ALIVE, SUSPECT, DEAD -- it leaves ---------------------> LEFT
  *   any ------ it says so itself, newer -------------------> ALIVE
  *   DEAD, LEFT -- a day later, or too many of them --------> NONE
+ *   any ------ it belongs to another cluster than this node -> NONE
  *
  * Pure: time, datagrams and a seed come in; datagrams and changes go out by the driver's functions, called within the
  * calls below. They may read (swim_find, swim_next), and must not call anything that changes. No call allocates but
@@ -56,6 +57,8 @@ struct swim_driver {
      * it cannot deny any more: the same disk was mounted twice, or is an old copy. `claimed` says what is told. Once
      * for each boot and address. A peer's word: look by a link before acting. A higher boot (swim_self) ends it. */
     void (*conflict)(void *arg, const struct member *claimed);
+    /* A node of another cluster has introduced itself here. It is not taken in. Told each time. */
+    void (*foreign)(void *arg, const struct member *member);
 };
 
 struct swim_options {
@@ -89,7 +92,8 @@ void swim_leave(struct swim *s, uint64_t now_ms);
 bool swim_busy(const struct swim *s);
 
 /* This node's record is another now. id as before, boot as before or higher: then it begins anew and is alive. The
- * load and its time alone are no news: they go along with what is sent anyway, and with tables. */
+ * load and its time alone are no news: they go along with what is sent anyway, and with tables. With a cluster id that
+ * it did not have before, members of other clusters are forgotten; who has none is a member for both. */
 void swim_self(struct swim *s, uint64_t now_ms, const struct member *changed);
 
 /* Every link to a node broke: it is suspected at once. A sign of life came by one: as good as an answered ping. */

@@ -104,6 +104,7 @@ void swim_hear(struct swim *s, const struct swim_rumour *r, bool own_word);
 void swim_accuse(struct swim *s, struct peer *p, const struct node_id *accuser);
 void swim_bury_late(struct swim *s);
 void swim_forget_old(struct swim *s);
+void swim_forget_foreign(struct swim *s);
 
 /* swim_probe.c */
 void swim_order_add(struct swim *s, const struct peer *p);

@@ -2,7 +2,8 @@
  *
  * What is newer by (boot, incarnation) is believed as a whole. At the same (boot, incarnation) the record is the same,
  * whoever tells it, so that only the state may differ; there the worse one wins. Two things are kept from a mad peer:
- * it cannot raise another's incarnation out of its reach, and it cannot make the table grow. */
+ * it cannot raise another's incarnation out of its reach, and it cannot make the table grow. What belongs to another
+ * cluster than this node is not believed at all. */
 #include <assert.h>
 
 #include "cluster/swim_inside.h"
@@ -48,16 +49,35 @@ static void tell(struct swim *s, const struct peer *p, const struct member *befo
     }
 }
 
+static void enter(struct swim *s, struct peer *p, enum member_state state);
+
 static void forget(struct swim *s, struct peer *p)
 {
     struct member before = p->member;
 
-    assert(gone(before.state));
     swim_unqueue(s, p);
-    s->gone_count--;
-    p->member.state = MEMBER_NONE;
+    enter(s, p, MEMBER_NONE);
     tell(s, p, &before);
     *p = (struct peer){0};
+}
+
+/* Whether both belong to a cluster, and not to the same. */
+static bool foreign(struct swim *s, const struct member *m)
+{
+    static const uint8_t none[MEMBER_CLUSTER_ID_SIZE];
+    const uint8_t *own = swim_me(s)->member.cluster_id;
+
+    return memcmp(own, m->cluster_id, sizeof(none)) != 0 && memcmp(own, none, sizeof(none)) != 0 &&
+           memcmp(m->cluster_id, none, sizeof(none)) != 0;
+}
+
+void swim_forget_foreign(struct swim *s)
+{
+    for (unsigned i = 1; i < s->peers_end; i++) {
+        if (s->peers[i].member.state != MEMBER_NONE && foreign(s, &s->peers[i].member)) {
+            forget(s, &s->peers[i]);
+        }
+    }
 }
 
 void swim_forget_old(struct swim *s)
@@ -266,6 +286,19 @@ static void hear_of_me(struct swim *s, const struct swim_rumour *r)
     }
 }
 
+/* p: as what it was known until now; NULL: not at all. */
+static void hear_of_foreign(struct swim *s, struct peer *p, const struct swim_rumour *r, bool own_word)
+{
+    s->ignored++;
+    if (!own_word) {
+        return; /* its own word will come, or no sign of life any more */
+    }
+    if (p && member_order(r->member.boot, r->member.incarnation, &p->member) > 0) {
+        forget(s, p);
+    }
+    s->driver.foreign(s->driver.arg, &r->member);
+}
+
 static bool too_far(const struct member *claimed, const struct member *known)
 {
     return claimed->boot == known->boot && claimed->incarnation > known->incarnation &&
@@ -277,12 +310,16 @@ void swim_hear(struct swim *s, const struct swim_rumour *r, bool own_word)
     struct peer *p = swim_peer(s, &r->member.id);
     enum member_state state = r->member.state;
 
-    if (!p) {
-        hear_of_stranger(s, r);
-        return;
-    }
     if (p == swim_me(s)) {
         hear_of_me(s, r);
+        return;
+    }
+    if (foreign(s, &r->member)) {
+        hear_of_foreign(s, p, r, own_word);
+        return;
+    }
+    if (!p) {
+        hear_of_stranger(s, r);
         return;
     }
     if (!own_word && too_far(&r->member, &p->member)) {

@@ -58,7 +58,8 @@ struct store_task {
     int error;      /* 0; -ENOSPC; -EIO; -ENOMEM; -EBADMSG: a row that was to be read is damaged (and set aside) */
 
     /* CHECKPOINT: begun only when the log is durable up to lsn, so that the state is never ahead of it. Without
-     * operations only the note is made. READ: the rows found, each as a put operation. */
+     * operations only the note is made; with lsn 0 none is, for rows of the node's own. READ: the rows found, each as a
+     * put operation. */
     uint16_t group;
     uint64_t lsn;
     uint8_t *bytes; /* owned by the task: malloc */

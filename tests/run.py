@@ -57,13 +57,16 @@ STAGES = [
     Stage("conformance, wss, asan", CONFORMANCE + ["build/asan/tern", "--backend", "epoll", "--transport", "wss"],
           seconds=1200),
     Stage("memory fails", ["make", "torture"]),
+    Stage("memory fails in a cluster", ["make", "torture-nodes"]),
     Stage("simulator", ["make", "-j2", "sim"]),
+    Stage("simulated cluster", ["make", "-j2", "sim", "CLUSTER=1"]),
     Stage("crash images", ["make", "-j2", "crash", "CRASH_IMAGES=1000"]),
     Stage("real clients, io_uring", [PYTHON, "tests/e2e/run.py", "--tern", "build/release/tern", "--backend", "io_uring"],
           seconds=1200, why_not=io_uring_forbidden),
     # Who may come in and what for is the same over either door to the kernel.
     Stage("real clients, epoll", [PYTHON, "tests/e2e/run.py", "--tern", "build/release/tern", "--backend", "epoll"] +
-          ([] if io_uring_forbidden() else ["--without", "ternctl,auth,auth_http,listeners,rules,revocation,store_tool,failing_disk"]),
+          ([] if io_uring_forbidden() else ["--without", "ternctl,auth,auth_http,listeners,rules,revocation,store_tool,failing_disk,"
+           "cluster_retained,cluster_identity,cluster_shares,cluster_strangers,cluster_relay"]),
           seconds=1200),
     Stage("load tool", [PYTHON, "tests/bench/run.py"]),
     Stage("fuzz", ["make", "-j2", "fuzz"], seconds=1800),

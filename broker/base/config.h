@@ -182,11 +182,12 @@ struct config {
     } ban;
 
     struct {
-        char *listen;                 /* "": no cluster; else ADDRESS:PORT, of TCP links and UDP gossip */
-        char *advertise;              /* "" = as listen; ADDRESS:PORT that others reach this node by */
-        char *name;                   /* "tern"; nodes of another name are refused */
-        char *seeds;                  /* list of HOST:PORT; a name may stand for many addresses */
-        char *key_file;               /* "" = only with insecure; up to four keys of 64 hex digits, a line each */
+        char *listen;              /* "": no cluster; else ADDRESS:PORT, of TCP links and UDP gossip */
+        char *advertise;           /* "" = as listen; ADDRESS:PORT that others reach this node by */
+        char *name;                /* "tern"; nodes of another name are refused */
+        char *seeds;               /* list of HOST:PORT; a name may stand for many addresses */
+        uint32_t bootstrap_expect; /* 0 = as many as the seeds and this node are; so many empty ones found a cluster */
+        char *key_file;            /* "" = only with insecure; up to four keys of 64 hex digits, a line each */
         char *certificate, *key, *ca; /* PEM files */
         bool insecure;                /* links without TLS */
         int suback;                   /* enum config_suback */

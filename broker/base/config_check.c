@@ -279,6 +279,78 @@ static int check_url(struct checking *c, const char *key, const char *url)
     return 0;
 }
 
+/* ---- the cluster ---- */
+
+/* HOST:PORT; a host with colons in brackets. Whether the host exists is found out later: it may come. */
+static bool is_endpoint(const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    unsigned port = 0;
+
+    if (!colon || colon == text ||
+        (text[0] == '[' ? colon[-1] != ']' : memchr(text, ':', (size_t)(colon - text)) != NULL)) {
+        return false;
+    }
+    for (const char *at = colon + 1; *at; at++) {
+        if (*at < '0' || *at > '9' || port > 6553) {
+            return false;
+        }
+        port = port * 10 + (unsigned)(*at - '0');
+    }
+    return port > 0 && port <= UINT16_MAX;
+}
+
+__attribute__((format(printf, 2, 3))) static int cluster_fail(struct checking *c, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(c->error, c->error_size, format, args);
+    va_end(args);
+    return -EINVAL;
+}
+
+static int check_seeds(struct checking *c)
+{
+    struct slice rest = slice_str(c->config->cluster.seeds), word;
+    char text[300];
+
+    while (config_list_next(&rest, &word)) {
+        snprintf(text, sizeof(text), "%.*s", (int)word.len, (const char *)word.ptr);
+        if (!is_endpoint(text)) {
+            return cluster_fail(c, "cluster.seeds: %s is not HOST:PORT", text);
+        }
+    }
+    return 0;
+}
+
+static int check_cluster(struct checking *c)
+{
+    const struct config *config = c->config;
+
+    if (!config->cluster.listen[0]) {
+        return config->cluster.seeds[0]
+                   ? cluster_fail(c, "cluster.seeds needs cluster.listen, where other nodes reach this one")
+                   : 0;
+    }
+    if (!is_endpoint(config->cluster.listen)) {
+        return cluster_fail(c, "cluster.listen: %s is not ADDRESS:PORT", config->cluster.listen);
+    }
+    if (config->cluster.advertise[0] && !is_endpoint(config->cluster.advertise)) {
+        return cluster_fail(c, "cluster.advertise: %s is not ADDRESS:PORT", config->cluster.advertise);
+    }
+    if (!config->cluster.insecure && !config->cluster.key_file[0]) {
+        return cluster_fail(c, "cluster.key_file is needed, or cluster.insecure for gossip that anybody can make");
+    }
+    if (!config->cluster.insecure &&
+        (!config->cluster.certificate[0] || !config->cluster.key[0] || !config->cluster.ca[0])) {
+        return cluster_fail(c,
+                            "cluster.certificate, cluster.key and cluster.ca are needed, or cluster.insecure for links "
+                            "that anybody can read");
+    }
+    return check_seeds(c);
+}
+
 int config_check(struct config *config, char *error, size_t error_size)
 {
     struct checking c = {.config = config, .error = error, .error_size = error_size};
@@ -289,6 +361,7 @@ int config_check(struct config *config, char *error, size_t error_size)
     rc = rc ? rc : check_url(&c, "jwt.jwks_url", config->jwt.jwks_url);
     rc = rc ? rc : check_url(&c, "http.connect_url", config->http.connect_url);
     rc = rc ? rc : check_url(&c, "http.rule_url", config->http.rule_url);
+    rc = rc ? rc : check_cluster(&c);
     for (unsigned i = 0; rc == 0 && i < config->listener_count; i++) {
         c.l = &config->listeners[i];
         rc = check_listener(&c, &defaults);

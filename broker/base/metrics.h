@@ -34,6 +34,10 @@
     X(SHARED_SUBSCRIPTIONS, GAUGE, "tern_shared_subscriptions", "Shared subscriptions.") \
     X(RETAINED, GAUGE, "tern_retained_messages", "Retained messages.") \
     X(RETAINED_BYTES, GAUGE, "tern_retained_bytes", "Bytes of retained messages.") \
+    X(RETAINED_GRAVES, GAUGE, "tern_retained_deleted", \
+      "Deleted or expired retained messages that are remembered, so that no other node brings them back.") \
+    X(RETAINED_CAUGHT_UP, COUNTER, "tern_retained_caught_up_total", \
+      "Retained messages got from other nodes because they had others than this one.") \
     X(QUEUED, GAUGE, "tern_queued_messages", "Messages waiting in sessions, in flight ones included.") \
     X(QUEUED_BYTES, GAUGE, "tern_queued_bytes", "Bytes of the messages waiting in sessions.") \
     X(DROPPED_DISK_FULL, COUNTER, "tern_dropped_disk_full_total", "Deliveries refused: no room on the disk.") \

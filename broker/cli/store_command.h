@@ -73,6 +73,8 @@ struct store_survey {
     size_t queue_count, queue_capacity, queue_at;
     uint16_t group;
     uint64_t first_lsn, last_lsn;
+    bool has_cluster;
+    uint8_t cluster_id[16];
 };
 
 /* Read everything. Returns 0 or a negative errno; damaged records are none. */

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "broker/flow/broker.h"
+#include "broker/flow/cluster.h"
 #include "broker/flow/flow.h"
 #include "proto/base/clock.h"
 
@@ -320,13 +321,34 @@ static int write_message(struct import *im, const struct store_line *line)
     return status;
 }
 
+/* It is published now, and so later than what the store has of its topic. */
+static struct message *stamped(const struct import *im, const struct message *m)
+{
+    return message_new(&(struct message_source){
+        .topic = message_topic(m),
+        .payload = message_payload(m),
+        .properties = message_properties(m),
+        .topic_hash = m->topic_hash,
+        .publisher = m->publisher,
+        .expires_at_ms = m->expires_at_ms,
+        .stamp = {(im->now_ms + 1) << MESSAGE_STAMP_SHIFT, stamp_origin(im->store->identity.node_id)},
+        .qos = m->qos,
+        .retain = m->retain,
+    });
+}
+
 static int write_retained(struct import *im, const struct store_line *line)
 {
-    const struct command command = {.type = COMMAND_RETAIN, .retain = line->message};
+    const struct command command = {.type = COMMAND_RETAIN, .retain = stamped(im, line->message)};
     const struct outcome none = {0};
 
+    if (!command.retain) {
+        return cli_fail(CLI_FAILED, "out of memory");
+    }
     im->retained++;
-    return put_command(im, line->message->topic_hash, 0, im->now_ms, &command, &none);
+    int status = put_command(im, line->message->topic_hash, 0, im->now_ms, &command, &none);
+    message_unref(command.retain);
+    return status;
 }
 
 static int write_line(struct import *im, const struct store_line *line)

@@ -134,7 +134,7 @@ static int see_retained(struct store_survey *v, const struct record_world *world
     if (!slice_eq(key, snapshot_key_retained(own, (uint16_t)group_of(m->topic_hash), world->key, topic))) {
         rc = -EBADMSG;
     } else {
-        v->counts.retained++;
+        v->counts.retained += m->payload_len > 0; /* else: that it was deleted */
         rc = keep_name(v, &v->topics, topic) ? 0 : -ENOMEM;
     }
     message_unref(m);
@@ -179,6 +179,11 @@ static bool see_row(void *arg, struct slice key, struct slice value)
     const struct record_world world = world_of(v);
     uint64_t lsn, digest;
 
+    if (key.len == 3 && key.ptr[0] == 0xff && key.ptr[1] == 0xff && key.ptr[2] == SNAPSHOT_CLUSTER) {
+        int rc = snapshot_get_cluster(value, v->cluster_id);
+        v->has_cluster = rc == 0;
+        return go_on(v, rc);
+    }
     if (key.len < 3 || key.ptr[0] != 0 || key.ptr[1] >= GROUPS) {
         return go_on(v, -EBADMSG);
     }
@@ -272,11 +277,26 @@ uint64_t store_survey_wrong(const struct store_counts *c)
 
 /* ---- verify ---- */
 
+static void print_id(const char *name, const uint8_t id[16])
+{
+    printf("%-20s", name);
+    for (unsigned i = 0; i < 16; i++) {
+        printf("%02x", id[i]);
+    }
+    printf("\n");
+}
+
 static void print_counts(const struct store_survey *v)
 {
     const struct store_counts *c = &v->counts;
 
+    print_id("node id", v->store->identity.node_id);
     printf("start number        %" PRIu64 "\n", v->store->identity.boot);
+    if (v->has_cluster) {
+        print_id("cluster id", v->cluster_id);
+    } else {
+        printf("cluster id          none yet\n");
+    }
     printf("sessions            %" PRIu64 ", at the last checkpoint\n", c->sessions);
     printf("subscriptions       %" PRIu64 "\n", c->subscriptions);
     printf("queued messages     %" PRIu64 "\n", c->queued);

@@ -12,6 +12,7 @@
 #include "broker/conn/channel.h"
 #include "broker/conn/conn_inside.h"
 #include "broker/conn/listener.h"
+#include "broker/conn/pipe.h"
 #include "broker/session/session.h"
 
 /* What a paused connection may still bring before its receive is stopped: most pauses end within a turn. */
@@ -47,7 +48,7 @@ void conn_less(struct conn *conn)
 {
     const struct conn_more *m = conn->more;
 
-    if (m && !m->channel && !m->login && !m->alias_in && !m->alias_out) {
+    if (m && !m->channel && !m->pipe && !m->attach && !m->seek && !m->login && !m->alias_in && !m->alias_out) {
         free(conn->more);
         conn->more = NULL;
     }
@@ -65,11 +66,17 @@ static void more_free(struct conn *conn, struct buf_pool *pool)
     }
 }
 
-static void conn_free(struct conn *conn)
+void conn_free(struct conn *conn)
 {
     struct shard *shard = conn->shard;
+    struct conn_pipe *pipe = conn_pipe_of(conn);
 
     conn_handler->freed(conn);
+    if (pipe) {
+        buf_pool_put(&shard->spare, &pipe->wire);
+        pipe->handler->closed(pipe);
+        conn->more->pipe = NULL;
+    }
     list_remove(&conn->in_shard);
     list_remove(&conn->in_dirty);
     list_remove(&conn->in_ready);
@@ -91,6 +98,9 @@ static size_t process(struct conn *conn, struct slice data)
     uint64_t packets = 0;
     bool more = !conn->paused;
 
+    if (conn->more && conn->more->attach) {
+        return more ? conn_handler->elsewhere(conn, data) : 0;
+    }
     while (more && used < data.len) {
         struct mqtt_frame frame = {0};
         enum mqtt_frame_state state = mqtt_frame_next(slice_drop(data, used), conn->in_bytes_max, &frame);
@@ -154,7 +164,9 @@ void conn_read_on(struct conn *conn)
 {
     struct io *io = conn->shard->io;
 
-    if (conn->state == CONN_GUEST && !conn->paused) {
+    if (conn_pipe_of(conn)) {
+        conn_pipe_account(conn);
+    } else if (conn->state == CONN_GUEST && !conn->paused) {
         io_stream_recv_once(io, &conn->stream);
     } else if (conn->state == CONN_OPEN) {
         if (!conn->paused || conn->in.len < PAUSED_BYTES_MAX) {
@@ -290,11 +302,11 @@ static void read_peer(struct conn *conn, int fd)
     }
 }
 
-int conn_new(struct shard *shard, const struct listener *listener, int fd, struct conn **ret_conn)
+struct conn *conn_alloc(struct shard *shard, const struct listener *listener)
 {
     struct conn *conn = calloc(1, sizeof(*conn));
     if (!conn) {
-        return -ENOMEM;
+        return NULL;
     }
     conn->stream.handler = &stream_handler;
     conn->shard = shard;
@@ -308,6 +320,15 @@ int conn_new(struct shard *shard, const struct listener *listener, int fd, struc
     list_init(&conn->in_dirty);
     list_init(&conn->in_ready);
     list_init(&conn->receipts);
+    return conn;
+}
+
+int conn_new(struct shard *shard, const struct listener *listener, int fd, struct conn **ret_conn)
+{
+    struct conn *conn = conn_alloc(shard, listener);
+    if (!conn) {
+        return -ENOMEM;
+    }
     read_peer(conn, fd);
     int rc = conn_more(conn) ? channel_new(conn, &conn->more->channel) : -ENOMEM;
     rc = rc ? rc : io_stream_attach(shard->io, &conn->stream, fd);
@@ -389,7 +410,9 @@ void conn_opened(struct conn *conn)
     assert(conn->state == CONN_GUEST);
     conn->state = CONN_OPEN;
     conn_less(conn);
-    io_stream_recv_start(conn->shard->io, &conn->stream);
+    if (!conn_pipe_of(conn)) {
+        io_stream_recv_start(conn->shard->io, &conn->stream);
+    }
 }
 
 void conn_pause(struct conn *conn, enum conn_pause reason)
@@ -457,7 +480,7 @@ bool conn_may_move(struct conn *conn)
 {
     const struct channel *channel = conn_channel(conn);
 
-    if (io_stream_sending(&conn->stream) || (channel && channel->wire.len > 0)) {
+    if (conn_sending(conn) || (channel && channel->wire.len > 0)) {
         conn_pause(conn, PAUSE_SEND);
         return false;
     }
@@ -471,7 +494,11 @@ void conn_drop(struct conn *conn)
     }
     conn->state = CONN_CLOSED;
     timer_cancel(conn->shard->timers, &conn->timer);
-    io_stream_close(conn->shard->io, &conn->stream);
+    if (conn_pipe_of(conn)) {
+        conn_mark_dirty(conn); /* freed at the end of the turn */
+    } else {
+        io_stream_close(conn->shard->io, &conn->stream);
+    }
 }
 
 const char *conn_peer(const struct conn *conn, char text[CONN_PEER_TEXT])

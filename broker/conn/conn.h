@@ -24,7 +24,7 @@ enum conn_state { CONN_GUEST, CONN_OPEN, CONN_FINISHING, CONN_CLOSED };
 
 /* Why reading from a client waits; bits of conn.paused. */
 enum conn_pause {
-    PAUSE_BUSY = 1,       /* a packet is being answered by another shard: order is kept by waiting */
+    PAUSE_BUSY = 1,       /* a packet is being answered by another shard or node: order is kept by waiting */
     PAUSE_OUTBOX = 2,     /* too much waits for its socket */
     PAUSE_RATE = 4,       /* above limits.max_publish_rate */
     PAUSE_CONGESTION = 8, /* the mail to other shards is backed up, or the link to another node (flow/forward) */
@@ -52,6 +52,9 @@ struct conn_handler {
     void (*timeout)(struct conn *conn);
     /* Everything written has left: there is room again. */
     void (*drained)(struct conn *conn);
+    /* Bytes of a client whose session is on another node (conn_more.attach). Returns how many were used; if not all, it
+     * has paused the connection. */
+    size_t (*elsewhere)(struct conn *conn, struct slice bytes);
     /* The memory is about to be freed; the last call. */
     void (*freed)(struct conn *conn);
 };
@@ -59,6 +62,9 @@ struct conn_handler {
 /* What few connections have, or have only while they are guests. */
 struct conn_more {
     struct channel *channel; /* owned; NULL: plain TCP */
+    struct conn_pipe *pipe;  /* NULL: it has a socket (pipe.h) */
+    void *attach;            /* where its bytes go as they are (flow/attach); NULL: nowhere. Opaque here */
+    void *seek;              /* where its session is, while that is being found out (flow/seek); opaque here */
     void *login; /* who it is, while that is being found out, and how it said so (flow/login); opaque here */
     struct alias_in *alias_in;                   /* NULL until the client sets one */
     struct alias_out *alias_out;                 /* NULL if the client wants none */

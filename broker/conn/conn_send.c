@@ -9,6 +9,7 @@
 #include "broker/conn/channel.h"
 #include "broker/conn/conn_inside.h"
 #include "broker/conn/gate.h"
+#include "broker/conn/pipe.h"
 #include "broker/session/session.h"
 
 #define LINGER_MS 5000u
@@ -84,6 +85,23 @@ static bool output_failed(const struct conn *conn)
     return conn->out.bytes.failed || (conn->gate && conn->gate->next.bytes.failed);
 }
 
+bool conn_sending(const struct conn *conn)
+{
+    const struct conn_pipe *pipe = conn_pipe_of(conn);
+
+    return pipe ? pipe->wire.len > 0 : io_stream_sending(&conn->stream);
+}
+
+/* Everything was said: the peer is to close now. */
+static void say_end(struct conn *conn)
+{
+    if (conn_pipe_of(conn)) {
+        conn_drop(conn);
+    } else {
+        shutdown(conn->stream.fd, SHUT_WR);
+    }
+}
+
 void conn_hang_up(struct conn *conn)
 {
     if (conn_channel(conn)) {
@@ -112,7 +130,7 @@ void conn_sent(struct io_stream *stream)
     }
     if (conn->state == CONN_FINISHING) {
         if (!has_output(conn) && !gate_closed(conn)) {
-            shutdown(stream->fd, SHUT_WR);
+            say_end(conn);
         }
         return;
     }
@@ -157,7 +175,7 @@ static bool take_output(struct conn *conn)
 static void send_out(struct conn *conn)
 {
     /* Nobody waits for `sent`. */
-    bool last = conn->state == CONN_OPEN && !conn->paused && !conn->session->replays &&
+    bool last = conn->state == CONN_OPEN && !conn->paused && conn->session && !conn->session->replays &&
                 !session_waiting(conn->session) && !(conn->gate && outbox_size(&conn->gate->next) > 0);
     struct io *io = conn->shard->io;
     struct outbox *sending = &conn->sending;
@@ -167,11 +185,13 @@ static void send_out(struct conn *conn)
     }
     if (sending->bytes.len == 0) { /* nothing was left to say */
         outbox_clear(sending, &conn->shard->spare);
-        shutdown(conn->stream.fd, SHUT_WR);
+        say_end(conn);
         return;
     }
     count_sending(conn, 1);
-    if (sending->refs) {
+    if (conn_pipe_of(conn)) {
+        conn_pipe_send(conn);
+    } else if (sending->refs) {
         io_stream_send_vector(io, &conn->stream, outbox_vector(sending), (uint32_t)outbox_size(sending), last);
     } else if (last) {
         io_stream_send_last(io, &conn->stream, sending->bytes.ptr, sending->bytes.len);
@@ -186,17 +206,21 @@ void conn_run_dirty(struct list *dirty)
 
     while ((at = list_pop(dirty)) != NULL) {
         struct conn *conn = CONTAINER_OF(at, struct conn, in_dirty);
+        if (conn->state == CONN_CLOSED && conn_pipe_of(conn)) {
+            conn_free(conn);
+            continue;
+        }
         if (output_failed(conn)) { /* memory was out: a packet is missing, the stream cannot go on */
             conn_handler->lost(conn, -ENOMEM);
             continue;
         }
-        if (conn->state == CONN_CLOSED || io_stream_sending(&conn->stream)) {
+        if (conn->state == CONN_CLOSED || conn_sending(conn)) {
             continue;
         }
         if (has_output(conn)) {
             send_out(conn);
         } else if (conn->state == CONN_FINISHING && !gate_closed(conn)) { /* it was closed, and nothing is behind it */
-            shutdown(conn->stream.fd, SHUT_WR);
+            say_end(conn);
         }
     }
 }
@@ -213,10 +237,14 @@ void conn_finish(struct conn *conn)
     }
     if (has_output(conn)) {
         conn_mark_dirty(conn);
-    } else if (!io_stream_sending(&conn->stream) && !gate_closed(conn)) {
-        shutdown(conn->stream.fd, SHUT_WR);
+    } else if (!conn_sending(conn) && !gate_closed(conn)) {
+        say_end(conn);
     }
-    io_stream_recv_start(conn->shard->io,
-                         &conn->stream); /* until the peer closes too: a reset would lose our last packet */
+    if (conn->state == CONN_CLOSED) {
+        return;
+    }
+    if (!conn_pipe_of(conn)) { /* until the peer closes too: a reset would lose our last packet */
+        io_stream_recv_start(conn->shard->io, &conn->stream);
+    }
     timer_set(conn->shard->timers, &conn->timer, conn->shard->now_ms + LINGER_MS);
 }

@@ -31,6 +31,14 @@ void forward_head_write(uint8_t out[FORWARD_HEAD_BYTES], const struct forward_he
     buf_u8(&b, head->flags);
 }
 
+void forward_stamp_write(uint8_t out[FORWARD_STAMP_BYTES], struct message_stamp stamp)
+{
+    struct buf b = {.ptr = out, .cap = FORWARD_STAMP_BYTES};
+
+    buf_u64(&b, stamp.at);
+    buf_u64(&b, stamp.origin);
+}
+
 int forward_head_read(struct slice body, struct forward_head *ret_head, struct slice *ret_topic,
                       struct slice *ret_properties, struct slice *ret_payload)
 {
@@ -42,6 +50,11 @@ int forward_head_read(struct slice body, struct forward_head *ret_head, struct s
     ret_head->expires_in_ms = cursor_u64(&c);
     ret_head->topic_len = cursor_u16(&c);
     ret_head->flags = cursor_u8(&c);
+    ret_head->stamp = (struct message_stamp){0};
+    if (ret_head->flags & FORWARD_KEEP) {
+        ret_head->stamp.at = cursor_u64(&c);
+        ret_head->stamp.origin = cursor_u64(&c);
+    }
     *ret_topic = cursor_take(&c, ret_head->topic_len);
     if (c.failed || (ret_head->flags & FORWARD_QOS) > 2 || !mqtt_topic_valid(*ret_topic, UINT16_MAX) ||
         mqtt_properties_decode(&c, MQTT_PUBLISH, &properties) != MQTT_SUCCESS) {
@@ -77,29 +90,72 @@ void arrive_ended(struct broker *b, struct peer_link *link)
     link->owner = NULL;
 }
 
-int arrive_publish(struct peer_link *link, const struct link_frame *frame, struct slice body)
+/* To all subscribers here, or to one member of a share, or to nobody: this node has asked for it. */
+static void arrived(struct broker *b, struct publication *pub, const struct forward_head *head,
+                    struct receipt_open *open)
 {
-    struct broker *b = CONTAINER_OF(link->room, struct cluster_shard, room)->broker;
+    static const struct spread_mask nobody;
+    struct share_way way = {.share = head->share, .here = true, .sole = head->flags & FORWARD_SOLE};
+    uint64_t records = journal_records(b);
+
+    if (head->flags & FORWARD_QUIET) {
+        atomic_store_explicit(&b->node->cluster->caught_up_ms, b->shard->now_ms, memory_order_relaxed);
+        broker_metric(b, METRIC_RETAINED_CAUGHT_UP, 1);
+        publish_keep(b, pub, open);
+        return;
+    }
+    if (head->share == 0) {
+        publish_arrived(b, pub, open, head->flags & FORWARD_KEEP);
+        return;
+    }
+    deliver_begin(b);
+    share_publish(b, &way, &nobody, pub, open);
+    if (open && records != journal_records(b)) {
+        open->logged = true;
+    }
+}
+
+/* Returns 0 or -EPROTO. What is in the publication is borrowed from body. */
+static int read_message(struct broker *b, struct slice body, struct forward_head *ret_head, struct publication *ret_pub)
+{
     struct forward_head head;
     struct publication pub = {0};
 
     if (forward_head_read(body, &head, &pub.topic, &pub.properties, &pub.payload) != 0 ||
-        (frame->lane == LINK_LIVE) != ((head.flags & FORWARD_ANSWER) != 0) || !link->owner) {
+        !stamp_possible(head.stamp.at) || (head.flags & FORWARD_KEEP && topic_is_own(pub.topic)) ||
+        (head.flags & FORWARD_QUIET && ~head.flags & (FORWARD_KEEP | FORWARD_ANSWER))) {
         return -EPROTO;
     }
+    stamp_seen(b, head.stamp.at);
     pub.topic_hash = broker_hash(b, pub.topic);
     pub.qos = head.flags & FORWARD_QOS;
     pub.retain = head.flags & FORWARD_RETAIN;
+    pub.stamp = head.stamp;
     pub.expires_at_ms = MESSAGE_NEVER;
     if (head.expires_in_ms < MESSAGE_NEVER - b->shard->wall_ms) {
         pub.expires_at_ms = b->shard->wall_ms + head.expires_in_ms;
     }
-    broker_metric(b, METRIC_FORWARDED_IN, 1);
+    *ret_head = head;
+    *ret_pub = pub;
+    return 0;
+}
+
+int arrive_publish(struct peer_link *link, const struct link_frame *frame, struct slice body)
+{
+    struct broker *b = CONTAINER_OF(link->room, struct cluster_shard, room)->broker;
+    struct forward_head head;
+    struct publication pub;
+
+    if (read_message(b, body, &head, &pub) != 0 || (frame->lane == LINK_LIVE) != ((head.flags & FORWARD_ANSWER) != 0) ||
+        !link->owner) {
+        return -EPROTO;
+    }
+    broker_metric(b, METRIC_FORWARDED_IN, !(head.flags & FORWARD_QUIET));
     if (!(head.flags & FORWARD_ANSWER)) {
-        publish_arrived(b, &pub, NULL);
+        arrived(b, &pub, &head, NULL);
     } else {
         struct receipt_open open = {.link = link, .number = head.number};
-        publish_arrived(b, &pub, &open);
+        arrived(b, &pub, &head, &open);
         if (open.failed && !open.receipt) {
             open.reason = RECEIPT_NO_MEMORY;
         }

@@ -127,7 +127,7 @@ void broker_deinit(struct broker *b)
     access_deinit(b);
     journal_deinit(b);
     repeat_deinit(b);
-    free(b->cluster);
+    cluster_shard_free(b);
     buf_deinit(&b->mounted);
     for (unsigned i = 0; i < COUNT_OF(b->frame); i++) {
         buf_deinit(&b->frame[i]);
@@ -185,6 +185,7 @@ static void house_fire(struct timer *timer, uint64_t now_ms)
     }
     retained_sweep(b->retained, b->shard->wall_ms, SWEEP_STEPS);
     set_gauge(b->shard->metrics, METRIC_RETAINED, retained_count(b->retained));
+    set_gauge(b->shard->metrics, METRIC_RETAINED_GRAVES, retained_graves(b->retained));
     set_gauge(b->shard->metrics, METRIC_RETAINED_BYTES, retained_bytes(b->retained));
     if (now_ms - b->trimmed_ms > TRIM_MS) {
         buf_pool_trim(&b->shard->spare, SPARE_BUFFERS);

@@ -10,6 +10,7 @@
 #include "broker/group/record.h"
 #include "broker/topic/match_cache.h"
 #include "broker/topic/share_group.h"
+#include "broker/topic/share_spread.h"
 #include "proto/base/prng.h"
 #include "storage/store.h"
 
@@ -25,6 +26,8 @@ struct node_tables {
     struct auth *auth;                    /* its policy is exchanged by the main thread */
     struct store *store;                  /* NULL: nothing outlives the node */
     struct node_cluster *cluster;         /* NULL: it is alone */
+    atomic_uint_least64_t stamp;          /* hybrid clock (stamp.c) */
+    uint64_t origin;                      /* of stamps: the first bytes of the node's id */
     struct hash_key route_key;            /* of the route table and of shares; the same on all nodes of a cluster */
     struct listener listeners[CONFIG_LISTENERS_MAX];
     unsigned listener_count;
@@ -82,6 +85,7 @@ struct broker {
     struct listener_door doors[CONFIG_LISTENERS_MAX];
     struct receipt_fifo receipts[SHARDS_MAX]; /* by shard that has to answer */
     struct list receipts_all;                 /* struct receipt.in_broker */
+    struct map receipts_orphaned;             /* by (session, packet identifier): QoS 2, the publisher is gone */
     struct list receipts_spare;               /* memory of answered ones, by in_broker */
     uint32_t receipts_spare_count;
     struct parcel *parcels[SHARDS_MAX]; /* owned; by shard: being filled, or NULL (parcel.c) */
@@ -107,6 +111,7 @@ struct broker {
     struct map repeats;            /* struct repeat (repeat.c) */
     struct cluster_shard *cluster; /* owned; NULL: no cluster */
     bool recovered;                /* its first turn is over (recover.c) */
+    uint64_t refused_ms;           /* when the log had it that a message could not be retained */
     uint64_t trimmed_ms;           /* when spare memory was given back last */
     bool stopping;
 };

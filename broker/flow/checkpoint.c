@@ -26,6 +26,17 @@ struct checkpoint {
     bool hurry;
 };
 
+/* What is retained of a topic has changed without a command: its time was over. */
+static void topic_changed(void *arg, struct message *m)
+{
+    struct broker *b = arg;
+    struct command command = {.type = COMMAND_RETAIN, .retain = m};
+
+    if (b->checkpoint) { /* without memory the row stays until the next start */
+        (void)checkpoint_reserve(b, &b->groups[group_of(m->topic_hash)], &command);
+    }
+}
+
 int checkpoint_init(struct broker *b)
 {
     struct checkpoint *c = calloc(1, sizeof(*c));
@@ -35,6 +46,7 @@ int checkpoint_init(struct broker *b)
     }
     list_init(&c->gone);
     b->checkpoint = c;
+    retained_watch(b->retained, topic_changed, b);
     return 0;
 }
 
@@ -215,7 +227,7 @@ static int put_topics(struct broker *b, struct store_task *task, uint16_t group,
 
     for (; topic && rc == 0; topic = topic->next) {
         struct slice text = slice_of(topic->topic, topic->len);
-        const struct message *m = retained_get(b->retained, text, topic->hash, 0);
+        const struct message *m = retained_look(b->retained, text, topic->hash);
         struct slice at = snapshot_key_retained(key, group, &b->node->key, text);
         if (m) {
             snapshot_put_retained(value, m);

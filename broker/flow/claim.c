@@ -13,41 +13,14 @@
 #define CLAIMS_AT_ONCE 256u
 #define BYTES_AT_ONCE (512u << 10) /* of client ids, and one more */
 #define AHEAD_BYTES (256u << 10)   /* of claims not yet acknowledged */
-#define STAMP_SHIFT 16             /* a millisecond has so many bits of stamps */
-#define AHEAD_MAX_MS 60000u
 
 struct claim_note { /* carried by MAIL_CLAIM */
     struct node_id node;
     uint64_t stamp;
+    bool clean; /* with Clean Start */
     uint16_t len;
     uint8_t client_id[];
 };
-
-/* A hybrid clock (Kulkarni, Demirbas et al., 2014): wall time, but later than every stamp that was seen. So a claim
- * that is made when another is known is newer than that, whatever the two nodes' clocks say. */
-static uint64_t stamp_next(struct broker *b)
-{
-    atomic_uint_least64_t *clock = &b->node->cluster->stamp;
-    uint64_t wall = b->shard->wall_ms << STAMP_SHIFT, last = atomic_load(clock), next;
-
-    do {
-        next = last + 1 > wall ? last + 1 : wall;
-    } while (!atomic_compare_exchange_weak(clock, &last, next));
-    return next;
-}
-
-/* One was seen. A clock that is far ahead of ours is not followed: its claims win until it is set right. */
-static void stamp_seen(struct broker *b, uint64_t stamp)
-{
-    atomic_uint_least64_t *clock = &b->node->cluster->stamp;
-    uint64_t last = atomic_load(clock);
-
-    if (stamp >> STAMP_SHIFT > b->shard->wall_ms + AHEAD_MAX_MS) {
-        return;
-    }
-    while (last < stamp && !atomic_compare_exchange_weak(clock, &last, stamp)) {
-    }
-}
 
 static void fill(Tern__Claim *claim, const struct session *session)
 {
@@ -59,7 +32,7 @@ static void fill(Tern__Claim *claim, const struct session *session)
     claim->stamp = session->claimed;
 }
 
-void claim_tell(struct broker *b, struct session *session)
+void claim_tell(struct broker *b, struct session *session, bool clean)
 {
     Tern__Claim claim, *list[1] = {&claim};
     Tern__Claims claims = TERN__CLAIMS__INIT;
@@ -69,6 +42,7 @@ void claim_tell(struct broker *b, struct session *session)
     }
     session->claimed = stamp_next(b);
     fill(&claim, session);
+    claim.clean = clean;
     claims.claims = list;
     claims.n_claims = 1;
     for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
@@ -139,9 +113,20 @@ static void heed(struct broker *b, const struct claim_note *note)
     uint64_t hash = broker_hash(b, id);
     struct session *session = group_find(&b->groups[group_of(hash)], id, hash);
 
-    if (session && session->front && is_newer(b, note, session)) {
+    if (!session || !is_newer(b, note, session)) {
+        return;
+    }
+    if (session->front) {
         broker_metric(b, METRIC_TAKEOVERS, 1);
         goodbye(session->front, MQTT_SESSION_TAKEN_OVER, NULL); /* [MQTT-3.1.4-3] */
+    }
+    session = note->clean ? group_find(&b->groups[group_of(hash)], id, hash) : NULL;
+    if (session) { /* [MQTT-3.1.2-4] */
+        struct command command = {.type = COMMAND_END, .wall_ms = b->shard->wall_ms, .session = session};
+        struct outcome out;
+        broker_apply(b, &command, &out);
+        goodbye_session(b, &out);
+        goodbye_arm(b);
     }
 }
 
@@ -172,7 +157,10 @@ int claim_take(struct peer_link *link, struct slice body)
         if (!note) {
             return -ENOMEM;
         }
-        *note = (struct claim_note){.node = link->id, .stamp = claims->claims[i]->stamp, .len = (uint16_t)id.len};
+        *note = (struct claim_note){.node = link->id,
+                                    .stamp = claims->claims[i]->stamp,
+                                    .clean = claims->claims[i]->clean,
+                                    .len = (uint16_t)id.len};
         memcpy(note->client_id, id.ptr, id.len);
         struct mail mail = {.kind = MAIL_CLAIM, .ptr = note};
         if (home == b->shard->index) {

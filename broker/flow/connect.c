@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "broker/conn/gate.h"
+#include "broker/conn/pipe.h"
 #include "broker/flow/access.h"
 #include "broker/flow/cluster.h"
 #include "broker/flow/dispatch.h"
@@ -456,7 +457,7 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
         log_event(LOG_WARN, "banned", {"client", LOG_SLICE(c->client_id)},
                   {"reason", LOG_STR("connects over and over")});
     }
-    claim_tell(b, session);
+    claim_tell(b, session, c->clean_start);
     login_opened(conn);
     conn_opened(conn);
     goodbye_watch(conn);
@@ -530,6 +531,30 @@ static bool admit(struct broker *b, struct conn *conn, const struct mqtt_frame *
     return reason == MQTT_SUCCESS;
 }
 
+/* A client that wants its session back, which is not here: perhaps another node has it. Returns true if its connection
+ * goes on there, or the answer is not there yet. */
+static bool goes_elsewhere(struct broker *b, struct conn *conn, const struct mqtt_frame *frame,
+                           const struct mqtt_connect *c)
+{
+    unsigned neighbour;
+
+    if (!b->cluster || c->clean_start || conn_pipe_of(conn)) { /* who was sent here stays */
+        return false;
+    }
+    switch (seek_session(conn, c->client_id, &neighbour)) {
+    case SEEK_NOWHERE:
+        return false;
+    case SEEK_PENDING:
+        return true;
+    case SEEK_THERE:
+        break;
+    }
+    if (attach_begin(conn, neighbour, frame, c) != 0) {
+        refuse(conn, (uint8_t)c->version, MQTT_SERVER_UNAVAILABLE, c, "the way to its session is not open");
+    }
+    return true;
+}
+
 bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame)
 {
     struct broker *b = broker_of(conn);
@@ -554,11 +579,15 @@ bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame)
         move_home(b, conn, home, &c);
         return false;
     }
+    recover_turn(b); /* it may come in the very first turn */
+    struct session *earlier =
+        group_find(&b->groups[group_of(broker_hash(b, c.client_id))], c.client_id, broker_hash(b, c.client_id));
+    if (!earlier && goes_elsewhere(b, conn, frame, &c)) {
+        return false;
+    }
     if (c.will.present && !admit_will(b, conn, &c)) {
         return false;
     }
-    struct session *earlier =
-        group_find(&b->groups[group_of(broker_hash(b, c.client_id))], c.client_id, broker_hash(b, c.client_id));
     if (earlier && earlier->front && !conn->waited) {
         /* What the earlier connection has sent before it was given up may still lie in its socket: read that first. */
         conn->waited = conn->again = true;

@@ -99,6 +99,10 @@ static void dispatch_broken(struct conn *conn, enum mqtt_reason reason, const st
 
 static void dispatch_drained(struct conn *conn)
 {
+    if (attach_is(conn)) {
+        attach_drained(conn);
+        return;
+    }
     if (conn->state != CONN_OPEN || !conn->session) {
         return;
     }
@@ -119,6 +123,8 @@ static void dispatch_freed(struct conn *conn)
 {
     receipt_orphan(conn);
     login_free(conn);
+    seek_end(conn);
+    attach_lost(conn);
 }
 
 const struct conn_handler dispatch_conn_handler = {
@@ -127,6 +133,7 @@ const struct conn_handler dispatch_conn_handler = {
     .lost = goodbye_lost,
     .timeout = goodbye_timeout,
     .drained = dispatch_drained,
+    .elsewhere = attach_bytes,
     .freed = dispatch_freed,
 };
 
@@ -198,6 +205,11 @@ void dispatch_mail(struct shard *shard, const struct mail *mail)
     case MAIL_NEIGHBOUR:
     case MAIL_NEIGHBOUR_LEFT:
     case MAIL_CLAIM:
+    case MAIL_SHARE_LOAD:
+    case MAIL_SEEK:
+    case MAIL_FOUND:
+    case MAIL_ATTACH:
+    case MAIL_CATCHUP:
         cluster_mail(b, mail);
         break;
     }
@@ -231,6 +243,11 @@ void dispatch_discard(void *context, const struct mail *mail)
     case MAIL_NEIGHBOUR:
     case MAIL_NEIGHBOUR_LEFT:
     case MAIL_CLAIM:
+    case MAIL_SHARE_LOAD:
+    case MAIL_SEEK:
+    case MAIL_FOUND:
+    case MAIL_ATTACH:
+    case MAIL_CATCHUP:
         cluster_discard(mail);
         break;
     default: /* replays and receipts are freed by their owners */

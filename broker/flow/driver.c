@@ -1,4 +1,4 @@
-#include "broker/flow/driver.h"
+#include "broker/flow/driver_inside.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,40 +14,24 @@
 
 #define PUSH_PULL_MS 30000u
 
-struct driver {
-    struct broker *broker;
-    struct swim *swim;
-    struct seal *seal;
-    struct io_datagram socket;
-    struct timer timer;
-    struct buf out; /* scratch */
-    uint64_t push_pull_ms;
-    bool listening;
-};
-
-static struct driver *driver_of(const struct broker *b)
-{
-    return b->node->cluster->driver;
-}
-
 static uint64_t now_ms(const struct driver *d)
 {
     return d->broker->shard->now_ms;
 }
 
 /* Every call into the core may bring its next deadline forward. */
-static void rearm(struct driver *d)
+void driver_rearm(struct driver *d)
 {
     uint64_t due = swim_due(d->swim);
 
-    timer_set(d->broker->shard->timers, &d->timer, due > d->push_pull_ms ? d->push_pull_ms : due);
+    due = due > d->push_pull_ms ? d->push_pull_ms : due;
+    timer_set(d->broker->shard->timers, &d->timer, due > d->entry.due_ms ? d->entry.due_ms : due);
 }
 
 /* ---- what the core wants ---- */
 
-static void send_plain(void *arg, const struct member_address *to, struct slice plain)
+void driver_send(struct driver *d, const struct member_address *to, struct slice plain)
 {
-    struct driver *d = arg;
     struct sockaddr_storage address;
     socklen_t len = peer_address_to(to, &address);
 
@@ -57,15 +41,78 @@ static void send_plain(void *arg, const struct member_address *to, struct slice 
     }
 }
 
+static void send_plain(void *arg, const struct member_address *to, struct slice plain)
+{
+    driver_send(arg, to, plain);
+}
+
+/* Whether it takes part in the cluster that this node belongs to. */
+static bool counts(const struct driver *d, const struct member *member)
+{
+    const struct peer_terms *terms = &d->broker->node->cluster->terms;
+
+    return member_living(member) && !node_id_eq(&member->id, &terms->node_id) && atomic_load(&terms->has_id) &&
+           memcmp(member->cluster_id, terms->cluster_id, sizeof(terms->cluster_id)) == 0;
+}
+
+/* A stranger has come under a name that is known: its data directory was lost, or somebody gave a name twice. */
+static void look_for_namesake(struct driver *d, const struct member *member)
+{
+    const struct member *other;
+
+    for (unsigned at = 0; member->name[0] && (other = swim_next(d->swim, &at)) != NULL;) {
+        if (strcmp(other->name, member->name) != 0 || node_id_eq(&other->id, &member->id)) {
+            continue;
+        }
+        bool replaced = !member_living(other) || member_address_eq(&other->address, &member->address);
+        log_event(LOG_WARN, replaced ? "node_replaced" : "node_name_twice", {"node", LOG_STR(member->name)},
+                  {"reason", LOG_STR(replaced ? "the same name with a new node id: its data directory is another one"
+                                              : "two nodes have one name; nothing depends on it")});
+        return;
+    }
+}
+
 static void member_changed(void *arg, const struct member *member, enum member_state before)
 {
     struct driver *d = arg;
 
-    (void)before;
     if (member->state == MEMBER_SUSPECT) {
         log_event(LOG_INFO, "node_suspected", {"node", LOG_STR(member->name)});
     }
-    neighbour_changed(d->broker, member, member_living(member));
+    if (before == MEMBER_NONE && member_living(member)) {
+        look_for_namesake(d, member);
+    }
+    neighbour_changed(d->broker, member, counts(d, member));
+    d->broker->node->cluster->ready_stale = true;
+    d->entry.due_ms = d->entry.stage == ENTER_SEEKING ? now_ms(d) : d->entry.due_ms;
+}
+
+void driver_count_all(struct driver *d)
+{
+    const struct member *member;
+
+    for (unsigned at = 0; (member = swim_next(d->swim, &at)) != NULL;) {
+        neighbour_changed(d->broker, member, counts(d, member));
+    }
+}
+
+static void foreign(void *arg, const struct member *member)
+{
+    struct driver *d = arg;
+    char address[PEER_ADDRESS_TEXT], theirs[CLUSTER_ID_TEXT], ours[CLUSTER_ID_TEXT];
+
+    for (unsigned i = 0; i < FOREIGN_MAX; i++) {
+        if (node_id_eq(&d->foreign[i], &member->id)) {
+            return;
+        }
+    }
+    d->foreign[d->foreign_next++ % FOREIGN_MAX] = member->id;
+    peer_address_text(&member->address, address);
+    cluster_id_text(member->cluster_id, theirs);
+    cluster_id_text(d->broker->node->cluster->terms.cluster_id, ours);
+    log_event(LOG_WARN, "node_foreign", {"node", LOG_STR(member->name)}, {"address", LOG_STR(address)},
+              {"its_cluster", LOG_STR(theirs)}, {"our_cluster", LOG_STR(ours)},
+              {"reason", LOG_STR("another cluster of the same name: it is not taken in")});
 }
 
 static void conflict(void *arg, const struct member *claimed)
@@ -90,12 +137,14 @@ static void received(struct io_datagram *datagram, struct slice data, const stru
         return;
     }
     peer_address_of(from, &address);
-    swim_receive(d->swim, now_ms(d), &address, plain);
-    rearm(d);
+    if (!enter_received(d, &address, plain)) {
+        swim_receive(d->swim, now_ms(d), &address, plain);
+    }
+    driver_rearm(d);
 }
 
-/* Half of what is known goes to one node after the other over its link: so news that was lost in datagrams gets
- * everywhere. */
+/* Half of what is known goes to one node after the other over its link, and to each when its link opens: so a node that
+ * begins knows all at once, and news that was lost in datagrams gets everywhere. */
 static void push(struct driver *d, struct peer_link *link, bool is_answer)
 {
     Tern__Members message = TERN__MEMBERS__INIT;
@@ -144,20 +193,33 @@ int driver_members(struct peer_link *link, struct slice body)
     if (!is_answer) {
         push(d, link, true);
     }
-    rearm(d);
+    b->node->cluster->ready_stale |= !d->told;
+    d->told = true;
+    driver_rearm(d);
     return 0;
 }
 
-void driver_link(struct broker *b, const struct node_id *id, bool open)
+void driver_link(struct broker *b, struct peer_link *link, bool open)
 {
     struct driver *d = driver_of(b);
 
     if (open) {
-        swim_link_up(d->swim, now_ms(d), id);
+        swim_link_up(d->swim, now_ms(d), &link->id);
+        push(d, link, false);
     } else {
-        swim_link_lost(d->swim, now_ms(d), id);
+        swim_link_lost(d->swim, now_ms(d), &link->id);
     }
-    rearm(d);
+    driver_rearm(d);
+}
+
+static void take_ring(struct driver *d)
+{
+    struct seal_ring *ring = atomic_exchange(&d->broker->node->cluster->ring_next, NULL);
+
+    if (ring) {
+        seal_ring_set(d->seal, ring);
+        free(ring);
+    }
 }
 
 void driver_turn(struct broker *b)
@@ -165,14 +227,11 @@ void driver_turn(struct broker *b)
     struct driver *d = driver_of(b);
     struct seed_list *list = atomic_exchange(&b->node->cluster->seeds_found, NULL);
 
-    for (unsigned i = 0; list && i < list->count; i++) {
-        if (!member_address_eq(&list->seeds[i], &b->node->cluster->address)) {
-            swim_join(d->swim, now_ms(d), &list->seeds[i]);
-        }
-    }
+    take_ring(d);
+
     if (list) {
-        rearm(d);
-        free(list);
+        enter_seeds(d, list);
+        driver_rearm(d);
     }
 }
 
@@ -185,12 +244,13 @@ static void fire(struct timer *timer, uint64_t at_ms)
         push_one(d);
         d->push_pull_ms = at_ms + PUSH_PULL_MS;
     }
-    rearm(d);
+    enter_step(d);
+    driver_rearm(d);
 }
 
 /* ---- beginning and end ---- */
 
-static void fill_self(const struct broker *b, struct member *self)
+void driver_self(const struct broker *b, struct member *self)
 {
     const struct node_cluster *cluster = b->node->cluster;
 
@@ -198,13 +258,16 @@ static void fill_self(const struct broker *b, struct member *self)
         .id = cluster->terms.node_id,
         .boot = cluster->terms.boot,
         .address = cluster->address,
-        .wire_min = PEER_WIRE_MIN,
-        .wire_max = PEER_WIRE_MAX,
-        .features = PEER_FEATURES,
+        .wire_min = (uint16_t)cluster->terms.wire_min,
+        .wire_max = (uint16_t)cluster->terms.wire_max,
+        .features = cluster->terms.features,
         .shards = (uint8_t)b->shard->count,
         .wall_ms = b->shard->wall_ms,
     };
     snprintf(self->name, sizeof(self->name), "%s", b->config->node_name);
+    if (atomic_load(&cluster->terms.has_id)) {
+        memcpy(self->cluster_id, cluster->terms.cluster_id, sizeof(self->cluster_id));
+    }
 }
 
 int driver_start(struct broker *b)
@@ -222,15 +285,17 @@ int driver_start(struct broker *b)
     d->push_pull_ms = b->shard->now_ms + PUSH_PULL_MS;
     d->socket.handler = &handler;
     timer_init(&d->timer, fire);
-    fill_self(b, &options.self);
-    options.driver = (struct swim_driver){d, send_plain, member_changed, conflict};
+    d->entry.due_ms = UINT64_MAX;
+    d->entry.question = (uint32_t)prng_next(&b->prng);
+    driver_self(b, &options.self);
+    options.driver = (struct swim_driver){d, send_plain, member_changed, conflict, foreign};
     int rc = swim_new(&options, &d->swim);
     rc = rc ? rc
             : seal_new(&cluster->terms.node_id, cluster->terms.boot, cluster->terms.cluster, &cluster->ring, &d->seal);
     rc = rc ? rc : io_datagram_start(b->shard->io, &d->socket, cluster->gossip_fd);
     if (rc == 0) {
         cluster->gossip_fd = -1;
-        rearm(d);
+        driver_rearm(d);
     }
     return rc;
 }
@@ -241,10 +306,37 @@ void driver_stop(struct broker *b)
 
     if (d) {
         timer_cancel(b->shard->timers, &d->timer);
+        enter_deinit(d);
         swim_free(d->swim);
         seal_free(d->seal);
         buf_deinit(&d->out);
         free(d);
         b->node->cluster->driver = NULL;
+    }
+}
+
+static void list_one(struct buf *out, const struct member *m)
+{
+    static const char *const states[] = {[MEMBER_NONE] = "unknown",
+                                         [MEMBER_ALIVE] = "alive",
+                                         [MEMBER_SUSPECT] = "suspect",
+                                         [MEMBER_DEAD] = "dead",
+                                         [MEMBER_LEFT] = "left"};
+
+    if (out->len > 0) {
+        buf_put(out, SLICE("; "));
+    }
+    buf_put(out, slice_str(m->name));
+    buf_u8(out, ' ');
+    buf_put(out, slice_str(states[m->state]));
+}
+
+void driver_list(const struct broker *b, struct buf *out)
+{
+    const struct driver *d = driver_of(b);
+    const struct member *m;
+
+    for (unsigned at = 0; d && (m = swim_next(d->swim, &at)) != NULL;) {
+        list_one(out, m);
     }
 }

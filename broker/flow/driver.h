@@ -11,8 +11,11 @@ void driver_stop(struct broker *b);
  * then later: a name may stand for others by then. */
 void driver_turn(struct broker *b);
 /* This shard's own link to a node has opened, or was lost. */
-void driver_link(struct broker *b, const struct node_id *id, bool open);
+void driver_link(struct broker *b, struct peer_link *link, bool open);
 /* A part of what another node knows of the members. */
 int driver_members(struct peer_link *link, struct slice body);
+
+/* Control shard: who there is, this node among them: "name state", one behind the other with "; " between. */
+void driver_list(const struct broker *b, struct buf *out);
 
 #endif

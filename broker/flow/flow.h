@@ -18,12 +18,14 @@ struct receipt {
     struct conn *conn;      /* NULL once the publisher is gone */
     struct peer_link *link; /* or another node has published it: NULL once that is gone, and else */
     uint64_t number;        /* there */
+    uint64_t publisher;     /* its session; 0: none */
     uint64_t started_ns;
     uint64_t lsn; /* other shards have logged it: it leaves when the log is durable so far; 0: they have not */
     uint32_t waiting;
     uint16_t packet_id;
     uint8_t type; /* MQTT_PUBACK or MQTT_PUBREC */
     uint8_t reason;
+    bool orphaned; /* QoS 2, and the publisher is gone, but may say it again */
     bool held;     /* counted in conn.held_count */
     bool logged;   /* this shard has logged it */
     bool remember; /* PUBREC: the packet identifier is still to be logged, when it is certain that it is taken */
@@ -65,6 +67,9 @@ void receipt_shard_done(struct broker *b, unsigned shard, uint32_t count, uint64
 /* The publisher is gone: its receipts are answered to nobody. The second: those of a link, by in_conn. */
 void receipt_orphan(struct conn *conn);
 void receipt_orphan_all(struct list *receipts);
+/* A QoS 2 message has come again on a new connection of its session: if the first is still waited for, its answer is
+ * this one's too. Returns whether it is. */
+bool receipt_adopt(struct broker *b, struct conn *conn, uint16_t packet_id);
 /* Free the memory that is kept for coming ones. */
 void receipt_trim(struct broker *b);
 void receipt_deinit(struct broker *b); /* all threads have ended */
@@ -81,6 +86,8 @@ void receipt_answer(struct broker *b, struct receipt_ref ref);
 #define RECEIPT_NO_MEMORY MQTT_IMPLEMENTATION_SPECIFIC_ERROR
 /* The disk is full: MQTT_QUOTA_EXCEEDED to a 5.0 client, and to others as above. Never on the wire. */
 #define RECEIPT_NO_SPACE 0xfeu
+/* To another node: no member of the share can have it here. */
+#define RECEIPT_NO_MEMBER 0xfdu
 void receipt_reason(struct broker *b, struct receipt_ref ref, enum mqtt_reason reason);
 
 /* ---- hold.c: back pressure from a slow subscriber to the publisher that feeds it ---- */
@@ -108,8 +115,9 @@ struct publication {
     struct slice topic, payload;
     struct slice properties; /* encoded, only what is handed on */
     uint64_t topic_hash, publisher, expires_at_ms;
-    struct message *message; /* made by publication_message, or what it came as; counted */
-    uint16_t packet_id;      /* this and `again`: see struct message */
+    struct message_stamp stamp; /* of a retained one */
+    struct message *message;    /* made by publication_message, or what it came as; counted */
+    uint16_t packet_id;         /* this and `again`: see struct message */
     uint8_t qos;
     bool retain, again;
 };
@@ -122,7 +130,8 @@ void publication_end(struct publication *pub);
 /* message_size of the message that it is or would be. */
 static inline size_t publication_bytes(const struct publication *pub)
 {
-    return sizeof(struct message) + pub->topic.len + pub->properties.len + pub->payload.len;
+    return sizeof(struct message) + pub->topic.len + pub->properties.len + pub->payload.len +
+           (pub->stamp.at || pub->stamp.origin ? sizeof(pub->stamp) : 0);
 }
 
 /* How one session is to get it. */
@@ -160,8 +169,11 @@ bool publish_release(struct conn *conn, const struct mqtt_frame *frame); /* PUBR
 /* Route one message from here: to local sessions, other shards, shares, the retained store. open NULL: nobody waits.
  * Returns whether anybody matched. */
 bool publish_route(struct broker *b, struct publication *pub, struct receipt_open *open);
-/* The same for one that another node has sent here: only to who is at home here. */
-void publish_arrived(struct broker *b, struct publication *pub, struct receipt_open *open);
+/* The same for one that another node has sent here: only to who is at home here, and into the retained store if it is
+ * to be kept. */
+void publish_arrived(struct broker *b, struct publication *pub, struct receipt_open *open, bool keep);
+/* Only into the retained store. */
+void publish_keep(struct broker *b, struct publication *pub, struct receipt_open *open);
 void publish_from_shard(struct broker *b, const struct mail *mail);
 /* Deliver to the sessions here what another shard has routed here, without anybody waiting for it. */
 void publish_deliver(struct broker *b, struct publication *pub);
@@ -237,8 +249,20 @@ int share_recover(struct broker *const *brokers, unsigned count, unsigned shard,
 void share_hand_on(struct broker *b, struct session *session);
 void share_settled(struct broker *b, struct session *session, uint64_t share);
 void share_flush(struct broker *b);
-void share_publish(struct broker *b, const struct route_share *share, struct publication *pub,
-                   struct receipt_open *open, bool sole);
+/* How a message goes through a share. */
+#define SHARE_TRIES 4u
+struct share_way {
+    uint64_t share;
+    uint64_t except;            /* session not to be picked; 0: any may */
+    uint32_t refusals;          /* members here that may not have it */
+    uint8_t tries;              /* nodes that could not take it */
+    uint8_t tried[SHARE_TRIES]; /* which, by number */
+    bool sole;                  /* nobody else gets the message: the publisher may wait for a slow member */
+    bool here;                  /* another node has picked this one */
+};
+/* nodes: others that have members. */
+void share_publish(struct broker *b, const struct share_way *way, const struct spread_mask *nodes,
+                   struct publication *pub, struct receipt_open *open);
 void share_announced(struct broker *b, struct share_request *request, int error);
 void share_mail(struct broker *b, const struct mail *mail);
 void share_discard(const struct mail *mail);

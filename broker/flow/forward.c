@@ -10,15 +10,17 @@
 #include "broker/flow/forward_frame.h"
 #include "proto/base/cursor.h"
 #include "proto/base/log.h"
+#include "proto/mqtt/packet.h"
 
 #define RING_START 64u
 #define LANE_BYTES (4u << 20) /* not answered: beyond it publishers are made to wait */
 
-struct forward_lane *forward_lane_new(void)
+struct forward_lane *forward_lane_new(unsigned neighbour)
 {
     struct forward_lane *lane = calloc(1, sizeof(*lane));
 
     if (lane) {
+        lane->neighbour = neighbour;
         list_init(&lane->waiting);
     }
     return lane;
@@ -55,7 +57,7 @@ static int lane_reserve(struct forward_lane *lane)
 static int put(struct broker *b, struct peer_link *link, struct publication *pub, uint64_t number, uint8_t flags,
                uint64_t share)
 {
-    uint8_t head[FORWARD_HEAD_BYTES], length[4];
+    uint8_t head[FORWARD_HEAD_BYTES], stamp[FORWARD_STAMP_BYTES], length[4];
     struct buf varint = {.ptr = length, .cap = sizeof(length)};
     struct forward_head h = {
         .number = number,
@@ -70,42 +72,79 @@ static int put(struct broker *b, struct peer_link *link, struct publication *pub
     }
     forward_head_write(head, &h);
     buf_varint(&varint, (uint32_t)pub->properties.len);
-    struct slice parts[] = {slice_of(head, sizeof(head)), pub->topic, buf_slice(&varint), pub->properties,
+    forward_stamp_write(stamp, pub->stamp);
+    struct slice parts[] = {slice_of(head, sizeof(head)),
+                            slice_of(stamp, flags & FORWARD_KEEP ? sizeof(stamp) : 0),
+                            pub->topic,
+                            buf_slice(&varint),
+                            pub->properties,
                             pub->payload};
     return peer_put(link, flags & FORWARD_ANSWER ? LINK_LIVE : LINK_QOS0, FRAME_PUBLISH, 0, parts, COUNT_OF(parts));
 }
 
-static uint8_t flags_of(const struct publication *pub, bool answer)
+/* A retained one, that goes to all: every node has all of them. */
+static uint8_t keep_of(const struct publication *pub)
 {
-    return (uint8_t)(pub->qos | (pub->retain ? FORWARD_RETAIN : 0) | (answer ? FORWARD_ANSWER : 0));
+    return pub->retain && pub->stamp.at != 0 ? FORWARD_KEEP : 0;
 }
 
-/* QoS 1 and 2: kept until it is answered for. Returns 0, -ENOMEM or -ENOBUFS. */
-static int send_kept(struct broker *b, struct peer_link *link, struct publication *pub, struct receipt_open *open,
-                     uint64_t share)
+static uint8_t flags_of(const struct publication *pub, bool answer, bool sole)
+{
+    return (uint8_t)(pub->qos | (pub->retain ? FORWARD_RETAIN : 0) | (answer ? FORWARD_ANSWER : 0) |
+                     (sole ? FORWARD_SOLE : 0));
+}
+
+/* Bytes of a lane that are not answered: of what is published, or of what was asked for. */
+static uint64_t *unanswered(struct forward_lane *lane, uint8_t flags)
+{
+    return flags & FORWARD_QUIET ? &lane->quiet_bytes : &lane->bytes;
+}
+
+/* Kept until it is answered for. Returns 0, -ENOMEM or -ENOBUFS. */
+static int send_kept(struct broker *b, struct peer_link *link, struct publication *pub, struct receipt_ref ref,
+                     const struct share_way *way, uint8_t flags)
 {
     struct forward_lane *lane = link->owner;
     struct message *message = publication_message(pub);
-    uint8_t flags = flags_of(pub, true);
+    uint32_t bytes = (uint32_t)(publication_bytes(pub) + FORWARD_HEAD_BYTES);
 
     if (!message || lane_reserve(lane) != 0) {
         return -ENOMEM;
     }
+    int rc = put(b, link, pub, lane->tail, flags, way->share);
+    if (rc) {
+        return rc;
+    }
+    *at(lane, lane->tail++) = (struct forward){message_ref(message), ref, *way, bytes, flags};
+    *unanswered(lane, flags) += bytes;
+    return 0;
+}
+
+int forward_retained(struct broker *b, struct peer_link *link, struct message *message)
+{
+    static const struct share_way all;
+    struct publication pub;
+
+    publication_of_message(&pub, message);
+    return send_kept(b, link, &pub, (struct receipt_ref){0}, &all,
+                     (uint8_t)(pub.qos | FORWARD_RETAIN | FORWARD_ANSWER | FORWARD_KEEP | FORWARD_QUIET));
+}
+
+/* The same, and the publisher is to be told of the answer. */
+static int send_waited(struct broker *b, struct peer_link *link, struct publication *pub, struct receipt_open *open)
+{
+    static const struct share_way all;
     struct receipt *receipt = open ? receipt_wait(b, open) : NULL;
+
     if (open && !receipt) {
         return -ENOMEM;
     }
-    int rc = put(b, link, pub, lane->tail, flags, share);
-    if (rc) {
-        if (receipt) {
-            receipt->waiting--;
-        }
-        return rc;
+    int rc = send_kept(b, link, pub, (struct receipt_ref){receipt, b->shard->index}, &all,
+                       (uint8_t)(flags_of(pub, true, false) | keep_of(pub)));
+    if (rc && receipt) {
+        receipt->waiting--;
     }
-    *at(lane, lane->tail++) = (struct forward){message_ref(message), receipt, share,
-                                               (uint32_t)(publication_bytes(pub) + FORWARD_HEAD_BYTES), flags};
-    lane->bytes += publication_bytes(pub) + FORWARD_HEAD_BYTES;
-    return 0;
+    return rc;
 }
 
 static void forward_to(struct broker *b, unsigned neighbour, struct publication *pub, struct receipt_open *open)
@@ -113,12 +152,13 @@ static void forward_to(struct broker *b, unsigned neighbour, struct publication 
     struct peer_link *link = b->cluster->links[neighbour];
     int rc;
 
+    broker_metric(b, METRIC_FORWARDED, 1);
     if (!link) { /* it is about to be dialled, or about to be gone */
         rc = -ENOTCONN;
     } else if (pub->qos == 0 && !open) {
-        rc = put(b, link, pub, 0, flags_of(pub, false), 0);
+        rc = put(b, link, pub, 0, (uint8_t)(flags_of(pub, false, false) | keep_of(pub)), 0);
     } else {
-        rc = send_kept(b, link, pub, open, 0);
+        rc = send_waited(b, link, pub, open);
     }
     if (rc) {
         broker_metric(b, rc == -ENOMEM ? METRIC_DROPPED_NO_MEMORY : METRIC_DROPPED_LINK_FULL, 1);
@@ -132,25 +172,69 @@ static void forward_to(struct broker *b, unsigned neighbour, struct publication 
     }
 }
 
-bool forward_publication(struct broker *b, struct publication *pub, const uint64_t slots[4], struct receipt_open *open)
+struct spread_mask forward_nodes(const struct broker *b, const struct publication *pub,
+                                 const uint64_t slots[ROUTE_SLOTS / 64])
 {
-    uint64_t seen[NEIGHBOURS_MAX / 64] = {0};
-    bool any = false;
+    struct spread_mask nodes = {{0}};
 
-    for (unsigned word = 0; word < 4; word++) {
-        for (uint64_t bits = slots[word]; bits; bits &= bits - 1) {
+    for (unsigned word = 0; word < ROUTE_SLOTS / 64; word++) {
+        for (uint64_t bits = slots[word]; bits && !topic_is_own(pub->topic); bits &= bits - 1) {
             unsigned slot = word * 64 + (unsigned)__builtin_ctzll(bits);
             unsigned n = atomic_load_explicit(&b->node->cluster->slots[slot], memory_order_relaxed);
-            if (n == 0 || seen[(n - 1) / 64] >> (n - 1) % 64 & 1) { /* while a set is exchanged two stand for one */
-                continue;
+            if (n > 0) { /* while a set is exchanged two slots stand for one node */
+                spread_mask_set(&nodes, n - 1);
             }
-            seen[(n - 1) / 64] |= 1ull << (n - 1) % 64;
-            any = true;
-            broker_metric(b, METRIC_FORWARDED, 1);
-            forward_to(b, n - 1, pub, open);
         }
     }
-    return any;
+    return nodes;
+}
+
+void forward_everyone(const struct broker *b, struct spread_mask *nodes)
+{
+    for (unsigned n = 0; b->cluster && n < NEIGHBOURS_MAX; n++) {
+        if (b->cluster->links[n] && atomic_load_explicit(&b->node->cluster->met[n], memory_order_relaxed)) {
+            spread_mask_set(nodes, n);
+        }
+    }
+}
+
+void forward_publication(struct broker *b, struct publication *pub, const struct spread_mask *nodes,
+                         struct receipt_open *open)
+{
+    for (unsigned word = 0; word < COUNT_OF(nodes->bits); word++) {
+        for (uint64_t bits = nodes->bits[word]; bits; bits &= bits - 1) {
+            forward_to(b, word * 64 + (unsigned)__builtin_ctzll(bits), pub, open);
+        }
+    }
+}
+
+enum forward_reach forward_reach(const struct broker *b, unsigned neighbour)
+{
+    const struct peer_link *link = b->cluster->links[neighbour];
+    const struct forward_lane *lane = link ? link->owner : NULL;
+
+    if (!link || !link->open || lane->bytes > 2 * LANE_BYTES) {
+        return REACH_LOST;
+    }
+    return lane->bytes > LANE_BYTES ? REACH_SLOW : REACH_GOOD;
+}
+
+int forward_share(struct broker *b, unsigned neighbour, struct publication *pub, struct receipt_ref ref,
+                  const struct share_way *way)
+{
+    struct peer_link *link = b->cluster->links[neighbour];
+    int rc;
+
+    if (!link) {
+        return -ENOTCONN;
+    }
+    if (pub->qos > 0) {
+        rc = send_kept(b, link, pub, ref, way, flags_of(pub, true, way->sole));
+    } else {
+        rc = put(b, link, pub, 0, flags_of(pub, false, false), way->share);
+    }
+    broker_metric(b, METRIC_FORWARDED, rc == 0);
+    return rc;
 }
 
 /* ---- the answers ---- */
@@ -165,19 +249,26 @@ static void lane_resume(struct forward_lane *lane)
 }
 
 /* One is answered for. */
-static void settle(struct broker *b, struct forward_lane *lane, struct forward *f, uint8_t reason)
+static void settle(struct broker *b, struct forward_lane *lane, uint64_t number, uint8_t reason)
 {
-    struct receipt *receipt = f->receipt;
+    struct forward f = *at(lane, number);
 
-    lane->bytes -= f->bytes;
-    message_unref(f->message);
-    f->message = NULL;
-    f->receipt = NULL;
-    if (receipt) {
-        if (reason != MQTT_SUCCESS) {
-            receipt_reason(b, (struct receipt_ref){receipt, b->shard->index}, reason);
-        }
-        receipt_settle(b, receipt, 0);
+    *unanswered(lane, f.flags) -= f.bytes;
+    at(lane, number)->message = NULL;
+    if (f.way.share && share_nodes_answered(b, lane->neighbour, &f, reason)) {
+        return;
+    }
+    message_unref(f.message);
+    if (!f.ref.receipt) {
+        return;
+    }
+    if (reason != MQTT_SUCCESS) {
+        receipt_reason(b, f.ref, reason);
+    }
+    if (f.ref.from == b->shard->index) {
+        receipt_settle(b, f.ref.receipt, 0);
+    } else {
+        receipt_answer(b, f.ref);
     }
 }
 
@@ -186,6 +277,15 @@ static void advance(struct forward_lane *lane)
     while (lane->head != lane->tail && !at(lane, lane->head)->message) {
         lane->head++;
     }
+}
+
+/* Whether this is an answer that may come: it is handed on to the publisher [MQTT-3.4.2-1] [MQTT-3.5.2-1]. */
+static bool is_answer(const struct forward *f, uint8_t reason)
+{
+    static const uint8_t reasons[] = {0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99, 0xff};
+
+    return mqtt_reason_in(reason, reasons) || reason == RECEIPT_NO_SPACE ||
+           (reason == RECEIPT_NO_MEMBER && f->way.share != 0);
 }
 
 int forward_done(struct peer_link *link, struct slice body)
@@ -201,10 +301,14 @@ int forward_done(struct peer_link *link, struct slice body)
         if (c.failed || !link->dialled || count > lane->tail - first || first > lane->tail) {
             return -EPROTO;
         }
-        for (uint64_t n = first; n < first + count; n++) {
-            if (n >= lane->head && at(lane, n)->message) { /* else: answered before the link was reset */
-                settle(b, lane, at(lane, n), reason);
+        for (uint64_t n = first > lane->head ? first : lane->head; n < first + count; n++) {
+            if (!at(lane, n)->message) { /* answered before the link was reset */
+                continue;
             }
+            if (!is_answer(at(lane, n), reason)) {
+                return -EPROTO;
+            }
+            settle(b, lane, n, reason);
         }
         advance(lane);
     }
@@ -225,9 +329,9 @@ void forward_reset(struct peer_link *link)
         }
         publication_of_message(&pub, f->message);
         pub.retain = f->flags & FORWARD_RETAIN;
-        if (put(b, link, &pub, n, f->flags, f->share) != 0) { /* the link ends again and all begins anew */
+        if (put(b, link, &pub, n, f->flags, f->way.share) != 0) { /* the link ends again and all begins anew */
             log_event(LOG_ERROR, "forward_not_resent", {"reason", LOG_STR("no memory")});
-            settle(b, lane, f, RECEIPT_NO_MEMORY);
+            settle(b, lane, n, RECEIPT_NO_MEMORY);
         }
     }
     advance(lane);
@@ -238,8 +342,8 @@ void forward_give_up(struct broker *b, struct peer_link *link)
     struct forward_lane *lane = link->owner;
 
     for (uint64_t n = lane->head; n != lane->tail; n++) {
-        if (at(lane, n)->message) {
-            settle(b, lane, at(lane, n), MQTT_SUCCESS);
+        if (at(lane, n)->message) { /* a share may have other members */
+            settle(b, lane, n, at(lane, n)->way.share ? RECEIPT_NO_MEMBER : MQTT_SUCCESS);
         }
     }
     lane->head = lane->tail;
@@ -248,6 +352,7 @@ void forward_give_up(struct broker *b, struct peer_link *link)
 
 void forward_lane_free(struct broker *b, struct forward_lane *lane)
 {
+    catchup_drop(lane);
     for (uint64_t n = lane->head; n != lane->tail; n++) {
         message_unref(at(lane, n)->message);
     }

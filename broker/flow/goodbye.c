@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/flow/cluster.h"
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "broker/flow/login.h"
@@ -84,6 +85,7 @@ static void detach(struct conn *conn, const struct parting *parting)
     struct command command = {.type = COMMAND_DETACH, .session = session};
     struct outcome out;
 
+    attach_lost(conn);
     if (!session) {
         return;
     }
@@ -144,7 +146,7 @@ void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text)
         conn_hang_up(conn);
         return;
     }
-    if (conn->version == MQTT_V5) {
+    if (conn->version == MQTT_V5 && !attach_is(conn)) { /* there the last bytes may be half a packet */
         send_disconnect(b, conn, reason, text);
     }
     detach(conn, &(struct parting){0});
@@ -206,7 +208,7 @@ void goodbye_timeout(struct conn *conn)
     struct broker *b = broker_of(conn);
     char peer[CONN_PEER_TEXT];
 
-    if (conn->state == CONN_GUEST) {
+    if (conn->state == CONN_GUEST || attach_is(conn)) { /* or its session's node does not answer */
         log_event(LOG_INFO, "connect_timeout", {"peer", LOG_STR(conn_peer(conn, peer))});
         conn_drop(conn);
         return;

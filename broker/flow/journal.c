@@ -255,7 +255,7 @@ static void take_back(struct broker *b)
         struct store_task *next = task->next;
         if (task->type == STORE_READ) {
             page_finished(b, task);
-        } else {
+        } else if (!cluster_stored(b, task)) {
             checkpoint_finished(b, task);
         }
         task = next;

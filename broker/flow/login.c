@@ -7,6 +7,7 @@
 #include "broker/flow/login.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 
 #include "broker/auth/auth.h"
@@ -103,6 +104,23 @@ void login_opened(struct conn *conn)
     buf_deinit(&login->connect);
     buf_deinit(&login->data);
     buf_deinit(&login->client_id);
+}
+
+int login_trust(struct conn *conn, struct principal *principal, struct slice method, struct slice data)
+{
+    struct login *login = login_make(conn);
+
+    if (!login) {
+        return -ENOMEM;
+    }
+    buf_put(&login->method, method);
+    buf_put(&login->data, data);
+    if (login->method.failed || login->data.failed) {
+        return -ENOMEM;
+    }
+    login->principal = principal;
+    login->known = true;
+    return 0;
 }
 
 struct principal *login_principal(const struct conn *conn)

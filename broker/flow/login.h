@@ -16,6 +16,9 @@ enum login_status {
 enum login_status login_check(struct conn *conn, const struct mqtt_connect *connect, const struct mqtt_frame *frame,
                               enum mqtt_reason *ret_reason, const char **ret_why);
 
+/* Another node has found out who it is: its principal (taken over on success; NULL: anonymous), Authentication Method
+ * and the data for the CONNACK. 0 or -ENOMEM. */
+int login_trust(struct conn *conn, struct principal *principal, struct slice method, struct slice data);
 /* What the proof demands or brings; only after LOGIN_YES. */
 struct principal *login_principal(const struct conn *conn); /* borrowed; NULL: anonymous */
 struct slice login_client_id(const struct conn *conn);      /* empty: any */

@@ -29,16 +29,18 @@ int neighbour_find(const struct node_cluster *cluster, const struct node_id *id)
 /* The number that a dialled link has. */
 static unsigned number_of(const struct peer_link *link)
 {
-    const struct cluster_shard *cs = CONTAINER_OF(link->room, struct cluster_shard, room);
-    unsigned i = 0;
-
-    while (cs->links[i] != link) {
-        i++;
-    }
-    return i;
+    return ((const struct forward_lane *)link->owner)->neighbour;
 }
 
 /* ---- on every shard ---- */
+
+/* Whether the link to this one is to be made when there is memory again. */
+static void set_unlinked(struct cluster_shard *cs, unsigned number, bool unlinked)
+{
+    cs->unlinked_count += unlinked;
+    cs->unlinked_count -= cs->unlinked[number].waits;
+    cs->unlinked[number].waits = unlinked;
+}
 
 static void link_up(struct broker *b, unsigned number, const struct node_id *id, const struct member_address *address)
 {
@@ -51,17 +53,38 @@ static void link_up(struct broker *b, unsigned number, const struct node_id *id,
         }
         return;
     }
-    struct forward_lane *lane = forward_lane_new();
+    struct forward_lane *lane = forward_lane_new(number);
     struct peer_link *link = lane ? peer_dial(&cs->room, id, address) : NULL;
     if (!link) {
         free(lane);
-        log_event(LOG_ERROR, "link_failed", {"reason", LOG_STR("no memory")});
+        if (!cs->unlinked[number].waits) {
+            log_event(LOG_ERROR, "link_failed", {"reason", LOG_STR("no memory")});
+        }
+        cs->unlinked[number].id = *id;
+        cs->unlinked[number].address = *address;
+        set_unlinked(cs, number, true);
         return;
     }
+    set_unlinked(cs, number, false);
     link->owner = lane;
     cs->links[number] = link;
     if (b->shard->index == CONTROL_SHARD) {
         feed_peer_up(b, number);
+        catchup_peer_up(b, number);
+    }
+}
+
+/* Those whose links there was no memory for. */
+static void link_again(struct broker *b)
+{
+    struct cluster_shard *cs = b->cluster;
+
+    for (unsigned n = 0; n < NEIGHBOURS_MAX && cs->unlinked_count > 0; n++) {
+        if (cs->unlinked[n].waits) {
+            struct node_id id = cs->unlinked[n].id;
+            struct member_address address = cs->unlinked[n].address;
+            link_up(b, n, &id, &address);
+        }
     }
 }
 
@@ -70,6 +93,7 @@ static void link_down(struct broker *b, unsigned number, const struct node_id *i
     struct cluster_shard *cs = b->cluster;
 
     peer_forget(&cs->room, id, boot);
+    set_unlinked(cs, number, false);
     if (cs->links[number]) {
         peer_hang_up(cs->links[number]);
     }
@@ -83,6 +107,34 @@ struct news {
     unsigned number;
     bool alive;
 };
+
+/* It fits into a mail: what all shards must know needs no memory. */
+_Static_assert(NEIGHBOURS_MAX <= 0x80 && sizeof(void *) == 8, "news in a mail");
+
+static struct mail news_mail(const struct news *news)
+{
+    struct mail mail = {.kind = MAIL_NEIGHBOUR, .c = news->boot};
+
+    mail.n = (uint32_t)news->address.port << 16 | (uint32_t)news->address.family << 8 | (uint32_t)news->alive << 7 |
+             news->number;
+    memcpy(&mail.a, news->id.bytes, 8);
+    memcpy(&mail.b, news->id.bytes + 8, 8);
+    memcpy(&mail.ptr, news->address.bytes, 8);
+    memcpy(&mail.ptr2, news->address.bytes + 8, 8);
+    return mail;
+}
+
+static void news_read(const struct mail *mail, struct news *ret_news)
+{
+    *ret_news = (struct news){.boot = mail->c,
+                              .number = mail->n & 0x7f,
+                              .alive = mail->n >> 7 & 1,
+                              .address = {.family = (uint8_t)(mail->n >> 8), .port = (uint16_t)(mail->n >> 16)}};
+    memcpy(ret_news->id.bytes, &mail->a, 8);
+    memcpy(ret_news->id.bytes + 8, &mail->b, 8);
+    memcpy(ret_news->address.bytes, &mail->ptr, 8);
+    memcpy(ret_news->address.bytes + 8, &mail->ptr2, 8);
+}
 
 static void heed(struct broker *b, const struct news *news)
 {
@@ -103,27 +155,37 @@ void cluster_mail(struct broker *b, const struct mail *mail)
         peer_wire_arrived(&b->cluster->room, mail->ptr);
         break;
     case MAIL_NEIGHBOUR: {
-        struct news *news = mail->ptr;
-        heed(b, news);
-        if (news->alive) {
-            free(news);
-            break;
+        struct news news;
+        news_read(mail, &news);
+        heed(b, &news);
+        if (!news.alive) {
+            struct mail done = {.kind = MAIL_NEIGHBOUR_LEFT, .n = news.number};
+            broker_answer(b, CONTROL_SHARD, &done);
         }
-        struct mail done = {.kind = MAIL_NEIGHBOUR_LEFT, .ptr = news};
-        broker_answer(b, CONTROL_SHARD, &done);
         break;
     }
     case MAIL_NEIGHBOUR_LEFT: {
-        struct news *news = mail->ptr;
-        struct neighbour *n = &cluster->neighbours[news->number];
+        struct neighbour *n = &cluster->neighbours[mail->n];
         if (--n->leaving == 0 && !n->alive) {
             n->used = false;
         }
-        free(news);
         break;
     }
     case MAIL_CLAIM:
         claim_mail(b, mail);
+        break;
+    case MAIL_SHARE_LOAD:
+        share_nodes_mail(b, mail);
+        break;
+    case MAIL_SEEK:
+    case MAIL_FOUND:
+        seek_mail(b, mail);
+        break;
+    case MAIL_ATTACH:
+        attach_mail(b, mail);
+        break;
+    case MAIL_CATCHUP:
+        catchup_mail(b, mail);
         break;
     default:
         break;
@@ -134,7 +196,8 @@ void cluster_discard(const struct mail *mail)
 {
     if (mail->kind == MAIL_PEER_WIRE) {
         peer_wire_discard(mail->ptr);
-    } else {
+    } else if (mail->kind != MAIL_SHARE_LOAD && mail->kind != MAIL_FOUND && mail->kind != MAIL_NEIGHBOUR &&
+               mail->kind != MAIL_NEIGHBOUR_LEFT) {
         free(mail->ptr);
     }
 }
@@ -143,18 +206,14 @@ void cluster_discard(const struct mail *mail)
 
 static void tell_shards(struct broker *b, const struct news *news)
 {
+    struct mail mail = news_mail(news);
+
     for (unsigned i = 0; i < b->shard->count; i++) {
         if (i == CONTROL_SHARD) {
             heed(b, news);
-            continue;
+        } else {
+            broker_answer(b, i, &mail);
         }
-        struct mail mail = {.kind = MAIL_NEIGHBOUR, .ptr = malloc(sizeof(*news))};
-        if (!mail.ptr) {
-            log_event(LOG_ERROR, "no_memory_to_answer", {"shard", LOG_INT(i)});
-            abort(); /* a shard that does not know who is there is worse than a new start */
-        }
-        memcpy(mail.ptr, news, sizeof(*news));
-        broker_answer(b, i, &mail);
     }
 }
 
@@ -175,6 +234,7 @@ static void depart(struct broker *b, unsigned number)
 
     log_event(LOG_WARN, "node_gone", {"node", LOG_STR(n->name)});
     n->alive = false;
+    atomic_store_explicit(&b->node->cluster->met[number], false, memory_order_relaxed);
     atomic_fetch_sub(&b->node->cluster->neighbour_count, 1);
     n->leaving = b->shard->count - 1;
     n->used = n->leaving > 0;
@@ -188,6 +248,7 @@ void neighbour_changed(struct broker *b, const struct member *member, bool alive
     int number = neighbour_find(cluster, &member->id);
     struct neighbour *n = number >= 0 ? &cluster->neighbours[number] : NULL;
 
+    cluster->ready_stale = true;
     if (n && !alive) {
         depart(b, (unsigned)number);
     }
@@ -233,6 +294,20 @@ static int take_frame(struct peer_link *link, const struct link_frame *frame, st
         return link->shard != 0 ? -EPROTO : driver_members(link, body);
     case FRAME_CLAIMS:
         return link->dialled ? -EPROTO : claim_take(link, body);
+    case FRAME_SHARES:
+        return link->dialled ? -EPROTO : share_nodes_take(link, body);
+    case FRAME_SEEK:
+        return link->dialled ? -EPROTO : seek_take(link, body);
+    case FRAME_FOUND:
+        return link->dialled ? -EPROTO : seek_found(link, body);
+    case FRAME_ATTACH:
+        return link->dialled ? -EPROTO : attach_take_open(link, body);
+    case FRAME_ATTACHED:
+        return link->dialled ? -EPROTO : attach_take(link, body);
+    case FRAME_RETAINED_SUMS:
+        return link->dialled || link->shard != 0 ? -EPROTO : catchup_sums(link, body);
+    case FRAME_RETAINED_PULL:
+        return link->dialled && link->shard == 0 ? catchup_pull(link, body) : -EPROTO;
     }
     return 0; /* of a later version: it has been told that we do not know it, and can do without */
 }
@@ -248,15 +323,21 @@ static int link_opened(struct peer_link *link)
         }
     }
     if (link->dialled && link->shard == CONTROL_SHARD) {
-        driver_link(b, &link->id, true);
+        atomic_store_explicit(&b->node->cluster->met[number_of(link)], true, memory_order_relaxed);
+        driver_link(b, link, true);
+    }
+    if (link->dialled) {
+        seek_link_opened(b);
     }
     return 0;
 }
 
 static void link_lost(struct peer_link *link)
 {
-    if (link->dialled && link->shard == CONTROL_SHARD) {
-        driver_link(broker_of_link(link), &link->id, false);
+    struct broker *b = broker_of_link(link);
+
+    if (link->dialled && link->shard == CONTROL_SHARD && !b->cluster->over) { /* else nobody is there who minds */
+        driver_link(b, link, false);
     }
 }
 
@@ -268,10 +349,15 @@ static void link_reset(struct peer_link *link)
         arrive_ended(b, link); /* link_opened makes a new one */
         return;
     }
+    attach_neighbour_gone(b, number_of(link));
     forward_reset(link);
     ((struct forward_lane *)link->owner)->claims_told = 0;
+    ((struct forward_lane *)link->owner)->shares_told = false;
+    ((struct forward_lane *)link->owner)->shares_at = 0;
+    catchup_drop(link->owner);
     if (b->shard->index == CONTROL_SHARD) {
         feed_peer_up(b, number_of(link));
+        catchup_peer_up(b, number_of(link));
     }
 }
 
@@ -286,6 +372,11 @@ static void link_ended(struct peer_link *link)
         return;
     }
     b->cluster->links[number_of(link)] = NULL;
+    if (!b->cluster->over) {
+        share_nodes_gone(b, number_of(link));
+        seek_neighbour_gone(b, number_of(link));
+        attach_neighbour_gone(b, number_of(link));
+    }
     forward_give_up(b, link);
     forward_lane_free(b, link->owner);
     link->owner = NULL;
@@ -333,7 +424,20 @@ int cluster_shard_new(struct broker *b)
     }
     b->cluster->broker = b;
     list_init(&b->cluster->owing);
-    return 0;
+    list_init(&b->cluster->seeks);
+    list_init(&b->cluster->attaches_due);
+    return share_nodes_new(b);
+}
+
+void cluster_shard_free(struct broker *b)
+{
+    if (b->cluster) {
+        attach_stop(b);
+        map_deinit(&b->cluster->seeks_by_token);
+        share_nodes_free(b);
+        free(b->cluster);
+        b->cluster = NULL;
+    }
 }
 
 int cluster_start(struct broker *b)
@@ -346,6 +450,7 @@ int cluster_start(struct broker *b)
         return 0;
     }
     int rc = feed_new(b);
+    rc = rc ? rc : catchup_new(b);
     rc = rc ? rc : peer_room_listen(&b->cluster->room, b->node->cluster->listen_fd);
     if (rc == 0) {
         b->node->cluster->listen_fd = -1; /* the door's */
@@ -361,8 +466,14 @@ void cluster_turn_end(struct broker *b)
     if (b->shard->index == CONTROL_SHARD) {
         driver_turn(b);
         feed_turn(b);
+        ready_turn(b);
     }
+    link_again(b);
     claim_turn(b);
+    share_nodes_turn(b);
+    seek_turn(b);
+    attach_turn(b);
+    catchup_turn(b);
     arrive_turn_end(b);
     peer_room_flush(&b->cluster->room);
 }
@@ -372,11 +483,13 @@ void cluster_stop(struct broker *b)
     if (!b->cluster) {
         return;
     }
+    b->cluster->over = true;
     if (b->shard->index == CONTROL_SHARD) {
         driver_stop(b);
     }
     peer_room_stop(&b->cluster->room);
     if (b->shard->index == CONTROL_SHARD) {
         feed_free(b);
+        catchup_free(b);
     }
 }

@@ -244,6 +244,9 @@ static void publish_acknowledged(struct broker *b, struct conn *conn, const stru
         .conn = conn, .packet_id = p->packet_id, .type = p->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC};
     enum mqtt_reason reason = refusal;
 
+    if (p->qos == 2 && refusal == MQTT_SUCCESS && receipt_adopt(b, conn, p->packet_id)) {
+        return; /* who has not answered yet has to, before PUBREC */
+    }
     if (refusal == MQTT_SUCCESS && (p->qos == 1 || remember_qos2(b, conn, p->packet_id, &open))) {
         struct publication pub;
         make_publication(b, conn, p, &pub);

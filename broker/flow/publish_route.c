@@ -1,5 +1,6 @@
 /* The way of a message through the node (3.3.4): to the sessions here, to other shards, to shares, to the retained
  * store; and of those that the broker itself publishes. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -9,6 +10,8 @@
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "proto/base/log.h"
+
+#define REFUSED_MS 10000u /* between two words about messages that could not be retained */
 
 /* ---- routing ---- */
 
@@ -72,6 +75,16 @@ static struct local_fate route_local(struct broker *b, struct publication *pub, 
     return fate;
 }
 
+static void log_refused(struct broker *b, const struct publication *pub, int error)
+{
+    if (b->refused_ms != 0 && b->shard->now_ms - b->refused_ms < REFUSED_MS) {
+        return;
+    }
+    b->refused_ms = b->shard->now_ms;
+    log_event(LOG_WARN, "retained_refused", {"topic", LOG_SLICE(pub->topic)},
+              {"reason", LOG_STR(error == -EDQUOT ? "limits.max_retained_messages or _bytes" : "no memory")});
+}
+
 /* Store or clear the retained message of a topic that is at home here. */
 static enum mqtt_reason retain_here(struct broker *b, struct publication *pub)
 {
@@ -82,14 +95,16 @@ static enum mqtt_reason retain_here(struct broker *b, struct publication *pub)
     if (command.retain) {
         journal_apply(b, &b->groups[group_of(pub->topic_hash)], &command, &outcome);
     }
+    if (outcome.error == -ESTALE) { /* what is here is later, and it may not be on the disk yet */
+        journal_lean(b);
+        return MQTT_SUCCESS;
+    }
     if (outcome.error == -ENOSPC) {
         return RECEIPT_NO_SPACE;
     }
     if (outcome.error) {
         broker_metric(b, METRIC_DROPPED_RETAIN_QUOTA, 1);
-        log_event(
-            LOG_WARN, "retained_refused", {"topic", LOG_SLICE(pub->topic)},
-            {"reason", LOG_STR(outcome.error == -EDQUOT ? "limits.max_retained_messages or _bytes" : "no memory")});
+        log_refused(b, pub, outcome.error);
         return outcome.error == -EDQUOT ? MQTT_QUOTA_EXCEEDED : RECEIPT_NO_MEMORY;
     }
     return MQTT_SUCCESS;
@@ -201,26 +216,40 @@ static const struct route_match *find_routes(struct broker *b, const struct publ
     return routes;
 }
 
-static bool has_slots(const struct route_match *routes)
-{
-    return routes->slots[0] | routes->slots[1] | routes->slots[2] | routes->slots[3];
-}
+#define SHARES_AT_ONCE 8u
 
-/* $SYS tells of one node. */
-static bool is_own(struct slice topic)
+/* To each share with members on any node. Copied first: the routes are borrowed, and a member that hands on what it is
+ * given looks for others. Returns whether there was one. */
+static bool route_shares(struct broker *b, const struct route_match *routes, struct publication *pub,
+                         struct receipt_open *open, bool sole)
 {
-    return topic.len >= 5 && memcmp(topic.ptr, "$SYS/", 5) == 0;
-}
+    struct share_target {
+        struct share_way way;
+        struct spread_mask nodes;
+    } few[SHARES_AT_ONCE], *to = few;
+    uint32_t count = routes->share_count;
 
-/* Shares with members on this node; those of other nodes have their own publishers. */
-static unsigned shares_here(const struct route_match *routes)
-{
-    unsigned count = 0;
-
-    for (uint32_t i = 0; i < routes->share_count; i++) {
-        count += routes->shares[i].home != ROUTE_NO_HOME;
+    if (count > SHARES_AT_ONCE) {
+        to = malloc(count * sizeof(*to));
+        if (!to) {
+            broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+            if (open) {
+                open->failed = true;
+            }
+            return true;
+        }
     }
-    return count;
+    for (uint32_t i = 0; i < count; i++) {
+        to[i] = (struct share_target){.way = {.share = routes->shares[i].id, .sole = sole}};
+        to[i].nodes = forward_nodes(b, pub, routes->shares[i].slots);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        share_publish(b, &to[i].way, &to[i].nodes, pub, open);
+    }
+    if (to != few) {
+        free(to);
+    }
+    return count > 0;
 }
 
 bool publish_route(struct broker *b, struct publication *pub, struct receipt_open *open)
@@ -231,26 +260,30 @@ bool publish_route(struct broker *b, struct publication *pub, struct receipt_ope
     if (!routes) {
         return false;
     }
-    bool others = has_slots(routes) && !is_own(pub->topic);
-    unsigned shares = shares_here(routes);
-    bool sole = (unsigned)__builtin_popcountll(routes->shards) + shares + others == 1;
-    bool matched = shares > 0;
-    for (uint32_t i = 0; i < routes->share_count; i++) {
-        if (routes->shares[i].home != ROUTE_NO_HOME) {
-            share_publish(b, &routes->shares[i], pub, open, sole);
-        }
+    struct spread_mask nodes = forward_nodes(b, pub, routes->slots);
+    bool others = nodes.bits[0] | nodes.bits[1];
+    uint64_t shards = routes->shards;
+    bool sole = (unsigned)__builtin_popcountll(shards) + routes->share_count + others == 1;
+    bool matched = others;
+    if (pub->retain && !topic_is_own(pub->topic)) {
+        assert(!pub->message);
+        pub->stamp = (struct message_stamp){stamp_next(b), b->node->origin};
+        forward_everyone(b, &nodes);
     }
-    if (others) {
-        matched |= forward_publication(b, pub, routes->slots, open);
+    if (nodes.bits[0] | nodes.bits[1]) {
+        forward_publication(b, pub, &nodes, open);
     }
-    matched |= route_shards(b, pub, open, routes->shards, pub->retain, sole);
+    if (routes->share_count > 0) {
+        matched |= route_shares(b, routes, pub, open, sole);
+    }
+    matched |= route_shards(b, pub, open, shards, pub->retain, sole);
     if (open && records != journal_records(b)) {
         open->logged = true;
     }
     return matched;
 }
 
-void publish_arrived(struct broker *b, struct publication *pub, struct receipt_open *open)
+void publish_arrived(struct broker *b, struct publication *pub, struct receipt_open *open, bool keep)
 {
     const struct route_match *routes = find_routes(b, pub, open);
     uint64_t records = journal_records(b);
@@ -258,10 +291,18 @@ void publish_arrived(struct broker *b, struct publication *pub, struct receipt_o
     if (!routes) {
         return;
     }
-    route_shards(b, pub, open, routes->shards, false, __builtin_popcountll(routes->shards) == 1);
+    route_shards(b, pub, open, routes->shards, keep, __builtin_popcountll(routes->shards) == 1);
     if (open && records != journal_records(b)) {
         open->logged = true;
     }
+}
+
+void publish_keep(struct broker *b, struct publication *pub, struct receipt_open *open)
+{
+    uint64_t records = journal_records(b);
+
+    (void)route_shards(b, pub, open, 0, true, false);
+    open->logged |= records != journal_records(b);
 }
 
 /* The publisher is to be told that somebody did not get it. */
@@ -357,8 +398,10 @@ void publish_will(struct broker *b, struct will *will)
         return;
     }
     if (will->has_expiry) { /* the interval counts from now: another message than the one that was kept */
-        pub.message = NULL;
         pub.expires_at_ms = b->shard->wall_ms + (uint64_t)will->expiry_s * 1000;
+    }
+    if (will->has_expiry || pub.retain) { /* and so is one with a stamp */
+        pub.message = NULL;
     }
     broker_metric(b, METRIC_UNROUTED, !publish_route(b, &pub, NULL));
     if (pub.message != will->message) {

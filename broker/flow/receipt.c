@@ -77,9 +77,17 @@ static struct receipt *receipt_new(struct broker *b)
     return CONTAINER_OF(spare, struct receipt, in_broker);
 }
 
+static uint64_t orphan_hash(uint64_t session, uint16_t packet_id)
+{
+    return hash_mix(session ^ hash_mix(packet_id));
+}
+
 static void receipt_free(struct broker *b, struct receipt *r)
 {
     list_remove(&r->in_broker);
+    if (r->orphaned) {
+        map_remove(&b->receipts_orphaned, orphan_hash(r->publisher, r->packet_id), r);
+    }
     if (b->receipts_spare_count == SPARE_MAX) {
         free(r);
         return;
@@ -118,6 +126,7 @@ struct receipt *receipt_wait(struct broker *b, struct receipt_open *open)
             r->number = open->number;
             list_append(&((struct arrival_lane *)open->link->owner)->receipts, &r->in_conn);
         } else {
+            r->publisher = open->conn->session ? open->conn->session->uid : 0;
             list_append(&open->conn->receipts, &r->in_conn);
             open->conn->receipt_count++;
             open->conn->puback_count += open->type == MQTT_PUBACK;
@@ -179,6 +188,7 @@ void receipt_deinit(struct broker *b)
         free(CONTAINER_OF(at, struct receipt, in_broker));
     }
     receipt_trim(b);
+    map_deinit(&b->receipts_orphaned);
     for (unsigned i = 0; i < SHARDS_MAX; i++) {
         free(b->receipts[i].ring);
     }
@@ -315,16 +325,50 @@ void receipt_shard_done(struct broker *b, unsigned shard, uint32_t count, uint64
 
 void receipt_orphan(struct conn *conn)
 {
+    struct broker *b = broker_of(conn);
     struct list *at;
 
     while ((at = list_pop(&conn->receipts)) != NULL) {
         struct receipt *r = CONTAINER_OF(at, struct receipt, in_conn);
         r->conn = NULL;
         if (r->waiting == 0) { /* it only stood in line */
-            receipt_free(broker_of(conn), r);
+            receipt_free(b, r);
+        } else if (r->type == MQTT_PUBREC && r->publisher != 0) {
+            r->orphaned = map_add(&b->receipts_orphaned, orphan_hash(r->publisher, r->packet_id), r) == 0;
         }
     }
     conn->receipt_count = conn->puback_count = conn->held_count = 0;
+}
+
+struct orphan_key {
+    uint64_t session;
+    uint16_t packet_id;
+};
+
+static bool is_orphan(const void *value, const void *key)
+{
+    const struct receipt *r = value;
+    const struct orphan_key *k = key;
+
+    return r->publisher == k->session && r->packet_id == k->packet_id;
+}
+
+bool receipt_adopt(struct broker *b, struct conn *conn, uint16_t packet_id)
+{
+    struct orphan_key key = {conn->session->uid, packet_id};
+    uint64_t hash = orphan_hash(key.session, packet_id);
+    struct receipt *r = map_find(&b->receipts_orphaned, hash, is_orphan, &key);
+
+    if (!r) {
+        return false;
+    }
+    map_remove(&b->receipts_orphaned, hash, r);
+    r->orphaned = false;
+    r->conn = conn;
+    r->held = false;
+    list_append(&conn->receipts, &r->in_conn);
+    conn->receipt_count++;
+    return true;
 }
 
 void receipt_orphan_all(struct list *receipts)

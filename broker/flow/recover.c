@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "broker/flow/cluster.h"
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "broker/group/snapshot.h"
@@ -144,12 +145,13 @@ static bool visit_retained(void *arg, struct slice key, struct slice value)
     if (rc == 0) {
         struct command c = {.type = COMMAND_RETAIN, .wall_ms = r->now_ms, .retain = m};
         struct outcome out = {0};
-        if (m->expires_at_ms <= r->now_ms) {
+        stamp_seen(b, message_stamp(m).at);
+        if (m->expires_at_ms <= r->now_ms || (m->payload_len == 0 && !r->node->retained_quota.replica)) {
             rc = checkpoint_reserve(b, &b->groups[group], &c); /* its row is to go */
         } else {
             group_apply(&b->groups[group], &c, &out);
-            rc = out.error;
-            r->retained++;
+            rc = out.error == -ESTALE ? -EBADMSG : out.error;
+            r->retained += m->payload_len > 0;
         }
         message_unref(m);
     }
@@ -252,6 +254,7 @@ static int apply_record(struct recovery *r, struct record *rec)
     int rc = 0;
 
     if (c->type == COMMAND_RETAIN) {
+        stamp_seen(b, message_stamp(c->retain).at);
         rc = checkpoint_reserve(b, group, c);
     } else if (c->type != COMMAND_CLAIM) {
         c->session = find_session(r, rec->uid);
@@ -265,7 +268,7 @@ static int apply_record(struct recovery *r, struct record *rec)
     }
     if (rc == 0) {
         group_apply(group, c, &out);
-        rc = out.error == -ENOENT ? 0 : out.error;
+        rc = out.error == -ENOENT || out.error == -ESTALE ? 0 : out.error;
     }
     if (rc) {
         will_free(c->type == COMMAND_CLAIM ? c->claim.will : NULL);
@@ -357,8 +360,8 @@ int recover(struct node_tables *node, struct broker *const *brokers, unsigned co
     uint64_t started_ns = clock_mono_ns(), sessions = 0, waiting = 0;
 
     r.now_ms = clock_wall_ms();
-    r.world =
-        (struct record_world){.rates = node->auth->rates, .listener = listener_name, .arg = &r, .key = &node->key};
+    r.world = (struct record_world){
+        .rates = node->auth->rates, .listener = listener_name, .arg = &r, .key = &node->key, .origin = node->origin};
     node->retained_quota.count_max = node->retained_quota.bytes_max = UINT64_MAX; /* it was allowed when it came */
     int rc = read_state(&r);
     rc = rc ? rc : store_replay(node->store, visit_batch, &r);

@@ -386,8 +386,8 @@ void feed_peer_up(struct broker *b, unsigned neighbour)
 {
     struct feed_peer *p = &feed_of(b)->peers[neighbour];
 
-    if (!p->used) {
-        *p = (struct feed_peer){.used = true, .slot = NO_SLOT, .building = NO_SLOT};
+    if (!p->used) { /* it may have told us something already: there was no memory for the way back */
+        *p = (struct feed_peer){.used = true, .slot = p->slot, .building = p->building};
     }
     walk_anew(p);
 }
@@ -404,12 +404,10 @@ void feed_peer_gone(struct broker *b, unsigned neighbour)
     struct feed *f = feed_of(b);
     struct feed_peer *p = &f->peers[neighbour];
 
-    if (p->used) {
-        feed_bury(f, &p->slot);
-        feed_bury(f, &p->building);
-        p->used = false;
-        let_go(f);
-    }
+    feed_bury(f, &p->slot);
+    feed_bury(f, &p->building);
+    p->used = false;
+    let_go(f);
 }
 
 int feed_new(struct broker *b)
@@ -423,6 +421,9 @@ int feed_new(struct broker *b)
     list_init(&f->changes);
     list_init(&f->leaving);
     list_init(&f->waiting);
+    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
+        f->peers[n].slot = f->peers[n].building = NO_SLOT;
+    }
     f->told = route_table_own_digest(b->node->routes); /* of recovered sessions */
     b->node->cluster->feed = f;
     route_table_watch(b->node->routes, own_changed, f);

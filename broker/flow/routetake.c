@@ -81,6 +81,7 @@ static void put_in_force(struct feed *f, unsigned n)
     feed_bury(f, &p->slot);
     p->slot = p->building;
     p->building = NO_SLOT;
+    f->broker->node->cluster->ready_stale = true;
     log_event(LOG_INFO, "routes_complete", {"node", LOG_STR(f->broker->node->cluster->neighbours[n].name)},
               {"filters", LOG_INT((int64_t)route_table_slot_digest(f->broker->node->routes, p->slot).count)});
 }

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 #include "broker/base/version.h"
+#include "broker/flow/cluster.h"
+#include "broker/flow/driver.h"
 #include "broker/flow/flow.h"
 
 #define TOPICS_MAX 96
@@ -38,7 +40,7 @@ struct sys {
     struct load loads[LOAD_COUNT];
     uint64_t last_ms;
     uint64_t clients_max, heap_max;
-    char said[TOPICS_MAX][40]; /* the value last published on each topic, so that only changes are */
+    char said[TOPICS_MAX][40]; /* what was last published on each topic, or its hash, so that only changes are */
     unsigned topic_at;
 };
 
@@ -49,13 +51,19 @@ static const char *const load_topics[LOAD_COUNT] = {
 
 static void say_text(struct sys *sys, const char *name, const char *value)
 {
-    char topic[96];
+    char topic[96], mark[sizeof(sys->said[0])];
     char *said = sys->said[sys->topic_at++ % TOPICS_MAX];
+    size_t len = strlen(value);
 
-    if (strcmp(said, value) == 0) {
+    if (len < sizeof(mark)) {
+        memcpy(mark, value, len + 1);
+    } else {
+        snprintf(mark, sizeof(mark), "%zu %016" PRIx64, len, broker_hash(sys->broker, slice_str(value)));
+    }
+    if (strcmp(said, mark) == 0) {
         return;
     }
-    snprintf(said, sizeof(sys->said[0]), "%s", value);
+    memcpy(said, mark, sizeof(mark));
     snprintf(topic, sizeof(topic), "$SYS/broker/%s", name);
     publish_internal(sys->broker, slice_str(topic), slice_str(value), true);
 }
@@ -152,6 +160,34 @@ static void say_loads(struct sys *sys, const struct metrics *m, double elapsed_s
     say_load(sys, LOAD_SOCKETS, m->values[METRIC_SOCKETS_OPENED], elapsed_s);
 }
 
+static void say_members(struct sys *sys)
+{
+    struct broker *b = sys->broker;
+    struct buf list = {0};
+
+    if (b->cluster) {
+        say(sys, "cluster/nodes/count", atomic_load(&b->node->cluster->neighbour_count) + 1);
+        driver_list(b, &list);
+        buf_u8(&list, 0);
+        say_text(sys, "cluster/members", list.failed ? "" : (const char *)list.ptr);
+        buf_deinit(&list);
+    }
+}
+
+static void say_cluster(struct sys *sys, const struct metrics *m)
+{
+    const struct node_tables *node = sys->broker->node;
+    char id[CLUSTER_ID_TEXT] = "";
+
+    say(sys, "cluster/ready", node_unready(node) == NULL);
+    say(sys, "cluster/gossip/refused", m->values[METRIC_GOSSIP_REFUSED]);
+    if (node->cluster && atomic_load(&node->cluster->terms.has_id)) {
+        cluster_id_text(node->cluster->terms.cluster_id, id);
+    }
+    say_text(sys, "cluster/id", id);
+    say_members(sys);
+}
+
 static void sys_fire(struct timer *timer, uint64_t now_ms)
 {
     struct sys *sys = CONTAINER_OF(timer, struct sys, timer);
@@ -174,6 +210,7 @@ static void sys_fire(struct timer *timer, uint64_t now_ms)
     say_clients(sys, sum);
     say_traffic(sys, sum);
     say_store(sys, sum);
+    say_cluster(sys, sum);
     say_loads(sys, sum, (double)(now_ms - sys->last_ms) / 1000);
     sys->last_ms = now_ms;
     free(sum);

@@ -86,7 +86,7 @@ struct command {
  * error is 0 or, with nothing changed, a negative errno: -ENOMEM; -EDQUOT, a limit of sessions, subscriptions or
  * retained messages; -ENOENT, no such packet identifier; -ENOBUFS, the queue is full; -EPROTO, an acknowledgement of
  * the wrong kind; -ENOSPC, the disk is full (flow/journal); -EBADMSG, a decided command that does not fit to what is
- * there: the log or the state is damaged. */
+ * there: the log or the state is damaged; -ESTALE, a later retained message is there. */
 struct outcome {
     int error;
     bool existed;         /* CLAIM: session present. SUBSCRIBE, SHARE_JOIN: replaced. QOS2_IN: a repetition */

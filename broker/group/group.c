@@ -393,7 +393,10 @@ static void apply_qos2(const struct command *c, struct outcome *out)
 static void apply_retain(struct group *g, const struct command *c, struct outcome *out)
 {
     if (c->retain->payload_len == 0) { /* [MQTT-3.3.1-6] [MQTT-3.3.1-7] */
-        out->existed = retained_clear(g->context->retained, message_topic(c->retain), c->retain->topic_hash);
+        int rc = retained_clear(g->context->retained, message_topic(c->retain), c->retain->topic_hash,
+                                message_stamp(c->retain));
+        out->existed = rc > 0;
+        out->error = rc < 0 ? rc : 0;
         return;
     }
     out->error = retained_set(g->context->retained, c->retain);

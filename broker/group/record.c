@@ -10,12 +10,16 @@ void record_put_message(struct buf *b, const struct message *m)
 {
     buf_u64(b, m->expires_at_ms);
     buf_u64(b, m->publisher);
-    buf_u8(b, (uint8_t)(m->qos | (m->retain ? MESSAGE_RETAIN : 0)));
+    buf_u8(b, (uint8_t)(m->qos | (m->retain ? MESSAGE_RETAIN : 0) | (m->stamped ? MESSAGE_STAMPED : 0)));
     buf_u16(b, m->packet_id);
     buf_u16(b, m->topic_len);
     buf_u32(b, m->properties_len);
     buf_u32(b, m->payload_len);
     buf_put(b, slice_of(m->bytes, (size_t)m->topic_len + m->properties_len + m->payload_len));
+    if (m->stamped) {
+        buf_u64(b, message_stamp(m).at);
+        buf_u64(b, message_stamp(m).origin);
+    }
 }
 
 static void put_long(struct buf *b, struct slice s)
@@ -67,7 +71,8 @@ void record_put_options(struct buf *b, const struct subscription_options *o)
 
 static size_t message_bytes(const struct message *m)
 {
-    return ENTRY_HEAD_BYTES + MESSAGE_HEAD_BYTES + (size_t)m->topic_len + m->properties_len + m->payload_len;
+    return ENTRY_HEAD_BYTES + MESSAGE_HEAD_BYTES + (size_t)m->topic_len + m->properties_len + m->payload_len +
+           (m->stamped ? sizeof(struct message_stamp) : 0);
 }
 
 static size_t principal_bytes(const struct principal *p)
@@ -115,7 +120,7 @@ size_t record_bytes_max(const struct command *c)
 void record_begin(struct record_writer *w, uint64_t wall_ms)
 {
     assert(w->bytes.len == 0);
-    buf_u8(&w->bytes, RECORD_VERSION);
+    buf_u8(&w->bytes, RECORD_VERSION_PLAIN);
     buf_u64(&w->bytes, wall_ms);
 }
 
@@ -218,6 +223,13 @@ static void put_body(struct buf *b, const struct command *c, const struct outcom
     }
 }
 
+static void note_stamp(struct record_writer *w, const struct message *m)
+{
+    if (m->stamped) {
+        w->bytes.ptr[0] = RECORD_VERSION;
+    }
+}
+
 struct slice record_put(struct record_writer *w, uint16_t group, uint64_t uid, const struct command *c,
                         const struct outcome *out)
 {
@@ -227,8 +239,12 @@ struct slice record_put(struct record_writer *w, uint16_t group, uint64_t uid, c
         uint32_t begun = entry_begin(b, RECORD_MESSAGE);
         record_put_message(b, c->publish.message);
         entry_end(b, begun);
+        note_stamp(w, c->publish.message);
         message_unref(w->message);
         w->message = message_ref(c->publish.message);
+    }
+    if (c->type == COMMAND_RETAIN) {
+        note_stamp(w, c->retain);
     }
     uint32_t begun = entry_begin(b, (uint8_t)c->type);
     buf_u16(b, group);

@@ -3,10 +3,12 @@
  * A batch is what one turn of a shard has changed, in order. All numbers are big endian, strings behind two bytes of
  * length.
  *
- *     batch  := version u8 (RECORD_VERSION), wall_ms u64, entry*
+ *     batch  := version u8, wall_ms u64, entry*
  *     entry  := type u8, length u32, body               the type is enum command_type or RECORD_MESSAGE
  *     MESSAGE: a message; the PUBLISH entries behind it, up to the next MESSAGE, are of this one
  *     others: group u16, uid u64 (0: RETAIN), then what the command has
+ *
+ * Version 2: a message may have a stamp. A batch without any is still written as version 1.
  *
  * So a message for a thousand sessions is written once a batch. The checksum is the store's. Only what succeeded is
  * written, with what was decided. No IO. Touched by: the shard that owns the writer. */
@@ -17,7 +19,8 @@
 #include "proto/base/buf.h"
 #include "proto/base/cursor.h"
 
-#define RECORD_VERSION 1u
+#define RECORD_VERSION 2u       /* the last one that is read */
+#define RECORD_VERSION_PLAIN 1u /* without stamps */
 #define RECORD_MESSAGE 255u
 
 /* What is not in a command: how a principal is made again. */
@@ -27,6 +30,7 @@ struct record_world {
     const char *(*listener)(void *arg, struct slice name);
     void *arg;
     const struct hash_key *key; /* of topics and client ids */
+    uint64_t origin;            /* of retained messages that have no stamp: this node, before there were any */
 };
 
 struct record_writer {
@@ -76,6 +80,8 @@ void record_close(struct record_reader *reader);
  * Readers return 0, -EBADMSG or -ENOMEM; what they make is the caller's. */
 void record_put_message(struct buf *bytes, const struct message *message);
 int record_get_message(struct cursor *c, const struct record_world *world, struct message **ret_message);
+/* The same for a retained message: it has a stamp in any case. */
+int record_get_retained(struct cursor *c, const struct record_world *world, struct message **ret_message);
 void record_put_principal(struct buf *bytes, const struct principal *principal); /* NULL is allowed */
 int record_get_principal(struct cursor *c, const struct record_world *world, struct principal **ret_principal);
 void record_put_will(struct buf *bytes, const struct will *will); /* NULL is allowed */

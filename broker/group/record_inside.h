@@ -6,7 +6,8 @@
 #define MESSAGE_HEAD_BYTES 29u /* all but topic, properties and payload */
 
 enum {
-    MESSAGE_RETAIN = 4, /* beside the QoS */
+    MESSAGE_RETAIN = 4,  /* beside the QoS */
+    MESSAGE_STAMPED = 8, /* its stamp is behind the payload: time u64, origin u64 */
 
     CLAIM_CLEAN = 1,
     CLAIM_DURABLE = 2,

@@ -7,9 +7,10 @@
 
 /* ---- parts ---- */
 
-int record_get_message(struct cursor *c, const struct record_world *world, struct message **ret_message)
+static int get_message(struct cursor *c, const struct record_world *world, struct message_stamp stamp,
+                       struct message **ret_message)
 {
-    struct message_source source = {0};
+    struct message_source source = {.stamp = stamp};
 
     source.expires_at_ms = cursor_u64(c);
     source.publisher = cursor_u64(c);
@@ -21,6 +22,13 @@ int record_get_message(struct cursor *c, const struct record_world *world, struc
     source.topic = cursor_take(c, topic_len);
     source.properties = cursor_take(c, properties_len);
     source.payload = cursor_take(c, payload_len);
+    if (flags & MESSAGE_STAMPED) {
+        source.stamp.at = cursor_u64(c);
+        source.stamp.origin = cursor_u64(c);
+        if (source.stamp.at == 0 && source.stamp.origin == 0) { /* nobody writes that */
+            return -EBADMSG;
+        }
+    }
     source.qos = flags & 3;
     source.retain = flags & MESSAGE_RETAIN;
     if (c->failed || topic_len == 0 || source.qos > 2) {
@@ -29,6 +37,16 @@ int record_get_message(struct cursor *c, const struct record_world *world, struc
     source.topic_hash = hash_keyed(world->key, source.topic);
     *ret_message = message_new(&source);
     return *ret_message ? 0 : -ENOMEM;
+}
+
+int record_get_message(struct cursor *c, const struct record_world *world, struct message **ret_message)
+{
+    return get_message(c, world, (struct message_stamp){0}, ret_message);
+}
+
+int record_get_retained(struct cursor *c, const struct record_world *world, struct message **ret_message)
+{
+    return get_message(c, world, (struct message_stamp){.origin = world->origin}, ret_message);
 }
 
 static struct slice take_long(struct cursor *c)
@@ -149,7 +167,8 @@ int record_get_options(struct cursor *c, struct subscription_options *ret_option
 int record_open(struct record_reader *r, struct slice batch, const struct record_world *world)
 {
     *r = (struct record_reader){.at = cursor_at(batch), .world = world};
-    if (cursor_u8(&r->at) != RECORD_VERSION) {
+    uint8_t version = cursor_u8(&r->at);
+    if (version == 0 || version > RECORD_VERSION) {
         return r->at.failed ? -EBADMSG : -EPROTONOSUPPORT;
     }
     r->wall_ms = cursor_u64(&r->at);
@@ -197,7 +216,7 @@ static int get_retain(struct record_reader *r, struct cursor *c, struct record *
 {
     message_unref(r->retained);
     r->retained = NULL;
-    int rc = record_get_message(c, r->world, &r->retained);
+    int rc = record_get_retained(c, r->world, &r->retained);
     rec->command.retain = r->retained;
     return rc;
 }

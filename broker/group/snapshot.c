@@ -203,9 +203,21 @@ int snapshot_get_session(struct slice value, const struct record_world *world, s
 
 /* ---- queue entries ---- */
 
+static uint8_t version_of(const struct message *m)
+{
+    return m && m->stamped ? SNAPSHOT_VERSION_STAMPED : SNAPSHOT_VERSION;
+}
+
+/* Whether a row begins with a version that its reader knows. */
+static bool known(struct cursor *c)
+{
+    uint8_t version = cursor_u8(c);
+    return version == SNAPSHOT_VERSION || version == SNAPSHOT_VERSION_STAMPED;
+}
+
 void snapshot_put_entry(struct buf *b, const struct queue_entry *e)
 {
-    buf_u8(b, SNAPSHOT_VERSION);
+    buf_u8(b, version_of(e->message));
     buf_u8(b, e->state);
     buf_u8(b, (uint8_t)(e->qos | (e->retain ? ENTRY_RETAIN : 0) | (e->sent_before ? ENTRY_SENT_BEFORE : 0)));
     buf_u64(b, e->extra ? e->extra->share : 0);
@@ -248,7 +260,7 @@ int snapshot_get_entry(struct slice value, const struct record_world *world, str
     struct cursor c = cursor_at(value);
 
     *ret_entry = (struct queue_entry){0};
-    if (cursor_u8(&c) != SNAPSHOT_VERSION) {
+    if (!known(&c)) {
         return c.failed ? -EBADMSG : -EPROTONOSUPPORT;
     }
     ret_entry->state = cursor_u8(&c);
@@ -280,7 +292,7 @@ int snapshot_get_entry(struct slice value, const struct record_world *world, str
 
 void snapshot_put_retained(struct buf *b, const struct message *m)
 {
-    buf_u8(b, SNAPSHOT_VERSION);
+    buf_u8(b, version_of(m));
     record_put_message(b, m);
 }
 
@@ -288,11 +300,11 @@ int snapshot_get_retained(struct slice value, const struct record_world *world, 
 {
     struct cursor c = cursor_at(value);
 
-    if (cursor_u8(&c) != SNAPSHOT_VERSION) {
+    if (!known(&c)) {
         return c.failed ? -EBADMSG : -EPROTONOSUPPORT;
     }
     struct message *m = NULL;
-    int rc = record_get_message(&c, world, &m);
+    int rc = record_get_retained(&c, world, &m);
     if (rc || cursor_left(&c) > 0) {
         message_unref(m);
         return rc ? rc : -EBADMSG;
@@ -306,6 +318,27 @@ void snapshot_put_applied(struct buf *b, uint64_t lsn, uint64_t digest)
     buf_u8(b, SNAPSHOT_VERSION);
     buf_u64(b, lsn);
     buf_u64(b, digest);
+}
+
+void snapshot_put_cluster(struct buf *b, const uint8_t id[SNAPSHOT_CLUSTER_ID])
+{
+    buf_u8(b, SNAPSHOT_VERSION);
+    buf_put(b, slice_of(id, SNAPSHOT_CLUSTER_ID));
+}
+
+int snapshot_get_cluster(struct slice value, uint8_t ret_id[SNAPSHOT_CLUSTER_ID])
+{
+    struct cursor c = cursor_at(value);
+
+    if (cursor_u8(&c) != SNAPSHOT_VERSION) {
+        return c.failed ? -EBADMSG : -EPROTONOSUPPORT;
+    }
+    struct slice id = cursor_rest(&c);
+    if (id.len != SNAPSHOT_CLUSTER_ID) {
+        return -EBADMSG;
+    }
+    memcpy(ret_id, id.ptr, id.len);
+    return 0;
 }
 
 int snapshot_get_applied(struct slice value, uint64_t *ret_lsn, uint64_t *ret_digest)

@@ -2,8 +2,10 @@
  *
  *     group u16 BE, 'a'                            applied: lsn, digest of the group
  *     group u16 BE, 'q', uid u64 BE, number u64 BE  one entry of a queue
- *     group u16 BE, 'r', hash 16 bytes              a retained message; the hash is of its topic, with two keys
+ *     group u16 BE, 'r', hash 16 bytes              a retained message, or one without payload: the grave of one; the
+ *                                                   hash is of its topic, with two keys
  *     group u16 BE, 's', uid u64 BE                 a session: all but the entries of its queue
+ *     0xffff, 'c'                                   the id of the cluster that the node belongs to
  *
  * Each value begins with a version. Numbers in keys are big endian, so that the rows of a queue lie in its order. No
  * IO, no thread. */
@@ -14,9 +16,19 @@
 #include "broker/group/record.h"
 
 #define SNAPSHOT_VERSION 1u
+#define SNAPSHOT_VERSION_STAMPED 2u /* of an entry or a retained message with a stamp */
 #define SNAPSHOT_KEY_MAX 19u
 
-enum snapshot_kind { SNAPSHOT_APPLIED = 'a', SNAPSHOT_QUEUE = 'q', SNAPSHOT_RETAINED = 'r', SNAPSHOT_SESSION = 's' };
+enum snapshot_kind {
+    SNAPSHOT_APPLIED = 'a',
+    SNAPSHOT_QUEUE = 'q',
+    SNAPSHOT_RETAINED = 'r',
+    SNAPSHOT_SESSION = 's',
+    SNAPSHOT_CLUSTER = 'c'
+};
+
+#define SNAPSHOT_NODE UINT16_MAX /* in the place of a group: the node's own rows */
+#define SNAPSHOT_CLUSTER_ID 16u  /* bytes */
 
 /* Keys: written into key (SNAPSHOT_KEY_MAX bytes), returned as a slice of it. */
 struct slice snapshot_key_group(uint8_t *key, uint16_t group, enum snapshot_kind kind); /* prefix of all of a kind */
@@ -29,6 +41,7 @@ void snapshot_put_session(struct buf *bytes, const struct session *session);
 void snapshot_put_entry(struct buf *bytes, const struct queue_entry *entry);
 void snapshot_put_applied(struct buf *bytes, uint64_t lsn, uint64_t digest);
 void snapshot_put_retained(struct buf *bytes, const struct message *message);
+void snapshot_put_cluster(struct buf *bytes, const uint8_t id[SNAPSHOT_CLUSTER_ID]);
 
 /* What a session row says. Slices point into the row. */
 struct snapshot_session {
@@ -67,5 +80,6 @@ int snapshot_get_number(struct slice key, uint64_t *ret_number);
 int snapshot_get_entry(struct slice value, const struct record_world *world, struct queue_entry *ret_entry);
 int snapshot_get_retained(struct slice value, const struct record_world *world, struct message **ret_message);
 int snapshot_get_applied(struct slice value, uint64_t *ret_lsn, uint64_t *ret_digest);
+int snapshot_get_cluster(struct slice value, uint8_t ret_id[SNAPSHOT_CLUSTER_ID]);
 
 #endif

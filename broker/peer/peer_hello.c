@@ -8,6 +8,13 @@
 
 /* Said to who is a stranger still: the word of its joining is on its way, and it tries again. */
 #define NOT_YET "not known as a member yet"
+/* And to who asks through a third node, which is late: a connection is there. */
+#define REACHED "it is reached without a third node"
+
+static bool is_quiet(const char *why)
+{
+    return strcmp(why, NOT_YET) == 0 || strcmp(why, REACHED) == 0;
+}
 
 static void set_bytes(ProtobufCBinaryData *to, const uint8_t bytes[16])
 {
@@ -45,10 +52,11 @@ void peer_link_hello(struct peer_wire *wire)
         return;
     }
     wire->said_hello = true;
+    wire->epoch = link->epoch;
     fill_expected(&link->flow, expected);
-    hello.wire_min = PEER_WIRE_MIN;
-    hello.wire_max = PEER_WIRE_MAX;
-    hello.features = PEER_FEATURES;
+    hello.wire_min = terms->wire_min;
+    hello.wire_max = terms->wire_max;
+    hello.features = terms->features;
     hello.cluster = terms->cluster;
     if (atomic_load(&terms->has_id)) {
         set_bytes(&hello.cluster_id, terms->cluster_id);
@@ -74,7 +82,11 @@ static void begin_anew(struct peer_link *link)
 static bool resume(struct peer_link *link, size_t count, const uint32_t *expected)
 {
     for (unsigned i = 0; i < LINK_KEPT_LANES; i++) {
-        if (link_flow_resume(&link->flow, i, i < count ? expected[i] : 0) != 0) {
+        uint32_t oldest = link->flow.lanes[i].oldest, from = i < count ? expected[i] : 0;
+        if (!link->dialled && link->was_relayed && (int32_t)(from - oldest) < 0) {
+            from = oldest; /* this HELLO has been overtaken by acknowledgements on the other wire */
+        }
+        if (link_flow_resume(&link->flow, i, from) != 0) {
             return false;
         }
     }
@@ -95,7 +107,6 @@ static void opened(struct peer_link *link)
 {
     link->open = true;
     link->turned_away = false;
-    link->retry_ms = 0;
     peer_wire_greeted(link->wire);
     if (link->room->terms->handler->opened(link) != 0) {
         peer_wire_close(link->wire, "no memory");
@@ -115,8 +126,22 @@ static bool is_node(const struct peer_wire *wire)
     return is;
 }
 
-/* Why this HELLO is not welcome; NULL: it is. */
-static const char *refusal(const struct peer_wire *wire, const Tern__Hello *hello)
+/* The highest version that both speak; 0: none, and a sentence about it. */
+static uint32_t common_version(const struct peer_terms *terms, const Tern__Hello *hello, char text[PEER_REFUSAL_BYTES])
+{
+    uint32_t version = hello->wire_max < terms->wire_max ? hello->wire_max : terms->wire_max;
+
+    if (version < hello->wire_min || version < terms->wire_min) {
+        snprintf(text, PEER_REFUSAL_BYTES,
+                 "no version of the protocol in common: who dials speaks %u to %u, who is dialled %u to %u",
+                 hello->wire_min, hello->wire_max, terms->wire_min, terms->wire_max);
+        return 0;
+    }
+    return version;
+}
+
+/* Why this HELLO is not welcome; NULL: it is. May be put into text. */
+static const char *refusal(const struct peer_wire *wire, const Tern__Hello *hello, char text[PEER_REFUSAL_BYTES])
 {
     const struct peer_terms *terms = wire->room->terms;
 
@@ -130,11 +155,13 @@ static const char *refusal(const struct peer_wire *wire, const Tern__Hello *hell
         hello->shard >= SHARDS_MAX) {
         return "HELLO makes no sense";
     }
-    if (hello->wire_min > PEER_WIRE_MAX || hello->wire_max < PEER_WIRE_MIN) {
-        return "no version of the protocol in common";
+    if (common_version(terms, hello, text) == 0) {
+        return text;
     }
-    if (hello->cluster_id.len == 16 && atomic_load(&terms->has_id) &&
-        memcmp(hello->cluster_id.data, terms->cluster_id, 16) != 0) {
+    if (!atomic_load(&terms->has_id) || hello->cluster_id.len == 0) {
+        return NOT_YET; /* gossip comes first: it tells which cluster */
+    }
+    if (memcmp(hello->cluster_id.data, terms->cluster_id, 16) != 0) {
         return "another cluster of the same name";
     }
     if (memcmp(hello->node_id.data, terms->node_id.bytes, 16) == 0) {
@@ -153,8 +180,8 @@ static void refuse(struct peer_wire *wire, const char *why)
     Tern__HelloAnswer answer = TERN__HELLO_ANSWER__INIT;
     struct peer_terms *terms = wire->room->terms;
 
-    log_event(strcmp(why, NOT_YET) == 0 ? LOG_DEBUG : LOG_WARN, "peer_refused", {"peer", LOG_STR(wire->name)},
-              {"why", LOG_STR(why)});
+    bool news = !is_quiet(why) && peer_stranger_is_news(wire->room, wire->name, why, "");
+    log_event(news ? LOG_WARN : LOG_DEBUG, "peer_refused", {"peer", LOG_STR(wire->name)}, {"why", LOG_STR(why)});
     answer.refused = (char *)(uintptr_t)why;
     set_bytes(&answer.node_id, terms->node_id.bytes);
     answer.boot = terms->boot;
@@ -199,10 +226,19 @@ static void welcome(struct peer_wire *wire, const Tern__Hello *hello)
         refuse(wire, "this node was started again since: its data directory is used twice, or it is late");
         return;
     }
+    if (wire->relay && link->wire && !link->wire->relay &&
+        room->shard->now_ms - link->wire->heard_ms < PEER_REACHED_MS) {
+        refuse(wire, REACHED);
+        return;
+    }
     if (link->wire) {
         struct peer_wire *old = link->wire;
+        if (old->relay) {
+            old->relay->over = true; /* the answer on the new wire tells that, and no link is lost */
+        }
         peer_wire_close(old, NULL);
     }
+    link->was_relayed |= wire->relay != NULL;
     if (!fresh && (link->number != hello->link || !resume(link, hello->n_expected, hello->expected))) {
         link->number = hello->link;
         fresh = true;
@@ -210,10 +246,11 @@ static void welcome(struct peer_wire *wire, const Tern__Hello *hello)
     }
     wire->link = link;
     link->wire = wire;
-    link->features = hello->features & PEER_FEATURES;
+    link->features = hello->features & room->terms->features;
+    link->version = hello->wire_max < room->terms->wire_max ? hello->wire_max : room->terms->wire_max;
     fill_expected(&link->flow, expected);
     answer.refused = (char *)(uintptr_t) "";
-    answer.wire = hello->wire_max < PEER_WIRE_MAX ? hello->wire_max : PEER_WIRE_MAX;
+    answer.wire = link->version;
     answer.features = link->features;
     if (atomic_load(&room->terms->has_id)) {
         set_bytes(&answer.cluster_id, room->terms->cluster_id);
@@ -241,22 +278,30 @@ static bool take_hello(struct peer_wire *wire, struct slice body)
 {
     struct peer_room *room = wire->room;
     Tern__Hello *hello = decode_hello(room, body);
-    const char *why = hello ? refusal(wire, hello) : "HELLO makes no sense";
+    char text[PEER_REFUSAL_BYTES];
+    const char *why = hello ? refusal(wire, hello, text) : "HELLO makes no sense";
 
     if (why) {
         refuse(wire, why);
         return false;
     }
     unsigned shard = hello->shard % room->shard->count;
+    if (wire->relay && shard != room->shard->index) {
+        refuse(wire, "the third node leads to another shard");
+        return false;
+    }
     if (shard == room->shard->index) {
         welcome(wire, hello);
         return !wire->closing && !wire->last_word;
     }
     buf_put(&wire->hello, body);
-    if (wire->hello.failed || wire->in.len > 0) {
+    bool goes_on =
+        wire->in.len > 0 && body.ptr + body.len < wire->in.ptr + wire->in.len; /* it came in pieces, or alone */
+    if (wire->hello.failed || goes_on) {
         peer_wire_close(wire, wire->hello.failed ? "no memory" : "it speaks before it was answered");
         return false;
     }
+    wire->in.len = 0;
     wire->to_shard = shard;
     peer_link_move(wire);
     return false;
@@ -314,9 +359,10 @@ static bool take_answer(struct peer_wire *wire, struct slice body)
     }
     const Tern__HelloAnswer *answer = (Tern__HelloAnswer *)m;
     if (answer->refused[0] != '\0') {
-        char why[128];
-        bool quiet = link->turned_away || strcmp(answer->refused, NOT_YET) == 0;
-        snprintf(why, sizeof(why), "refused: %.100s", answer->refused);
+        char why[PEER_REFUSAL_BYTES + 16];
+        bool quiet = link->turned_away || is_quiet(answer->refused);
+        snprintf(link->refusal, sizeof(link->refusal), "%s", answer->refused);
+        snprintf(why, sizeof(why), "refused: %s", link->refusal);
         link->turned_away |= !quiet;
         peer_wire_close(wire, quiet ? NULL : why);
         return false;
@@ -326,9 +372,23 @@ static bool take_answer(struct peer_wire *wire, struct slice body)
         peer_wire_close(wire, "another node has answered");
         return false;
     }
+    if (answer->cluster_id.len != 16 || memcmp(answer->cluster_id.data, wire->room->terms->cluster_id, 16) != 0) {
+        peer_wire_close(wire, "another cluster of the same name has answered");
+        return false;
+    }
+    if (answer->wire < wire->room->terms->wire_min || answer->wire > wire->room->terms->wire_max) {
+        peer_wire_close(wire, "it answers in a version of the protocol that this node does not speak");
+        return false;
+    }
+    /* An answer that was given before the link ran over another wire tells of a time before that: ask again. */
+    if (wire->epoch != link->epoch || !peer_link_adopt(link, wire)) {
+        peer_wire_close(wire, NULL);
+        return false;
+    }
     bool restarted = link->boot != 0 && link->boot != answer->boot;
     link->boot = answer->boot;
-    link->features = answer->features & PEER_FEATURES;
+    link->features = answer->features & wire->room->terms->features;
+    link->version = answer->wire;
     bool resumed = resume(link, answer->n_expected, answer->expected);
     if (restarted || !resumed || (answer->fresh && has_received(link))) {
         if (!answer->fresh) { /* it must begin anew with us: under another number */

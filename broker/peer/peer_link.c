@@ -21,8 +21,8 @@ static void dial(struct peer_link *link)
 
     link->retry_ms = link->retry_ms == 0 ? PEER_RETRY_FIRST_MS : link->retry_ms * 2;
     link->retry_ms = link->retry_ms > PEER_RETRY_MAX_MS ? PEER_RETRY_MAX_MS : link->retry_ms;
-    link->wire = fd >= 0 ? peer_wire_new(room, fd, link) : NULL;
-    if (!link->wire) {
+    link->direct = fd >= 0 ? peer_wire_new(room, fd, link) : NULL;
+    if (!link->direct) {
         timer_set(room->shard->timers, &link->retry, room->shard->now_ms + link->retry_ms);
     }
 }
@@ -31,6 +31,12 @@ static void retry(struct timer *timer, uint64_t now_ms)
 {
     (void)now_ms;
     dial(CONTAINER_OF(timer, struct peer_link, retry));
+}
+
+static void ask_third(struct timer *timer, uint64_t now_ms)
+{
+    (void)now_ms;
+    peer_relay_try(CONTAINER_OF(timer, struct peer_link, relay));
 }
 
 struct peer_link *peer_link_new(struct peer_room *room, const struct node_id *id)
@@ -44,23 +50,34 @@ struct peer_link *peer_link_new(struct peer_room *room, const struct node_id *id
     link->id = *id;
     link_flow_init(&link->flow);
     timer_init(&link->retry, retry);
+    timer_init(&link->relay, ask_third);
     list_init(&link->in_dirty);
     list_append(&room->links, &link->in_room);
     return link;
 }
 
-void peer_hang_up(struct peer_link *link)
+/* Close this wire, of which the link knows no more. */
+static void drop_wire(struct peer_link *link, struct peer_wire *wire)
 {
-    struct peer_room *room = link->room;
-    struct peer_wire *wire = link->wire;
-
-    room->terms->handler->ended(link);
-    link->wire = NULL;
     if (wire) {
+        link->wire = link->wire == wire ? NULL : link->wire;
+        link->direct = link->direct == wire ? NULL : link->direct;
+        link->relayed = link->relayed == wire ? NULL : link->relayed;
         wire->link = NULL;
         peer_wire_close(wire, NULL);
     }
+}
+
+void peer_hang_up(struct peer_link *link)
+{
+    struct peer_room *room = link->room;
+
+    room->terms->handler->ended(link);
+    drop_wire(link, link->wire);
+    drop_wire(link, link->direct);
+    drop_wire(link, link->relayed);
     timer_cancel(room->shard->timers, &link->retry);
+    timer_cancel(room->shard->timers, &link->relay);
     list_remove(&link->in_dirty);
     list_remove(&link->in_room);
     link_flow_deinit(&link->flow);
@@ -77,6 +94,7 @@ struct peer_link *peer_dial(struct peer_room *room, const struct node_id *id, co
         link->number = ++room->next_number;
         link->address = *address;
         timer_set(room->shard->timers, &link->retry, room->shard->now_ms);
+        timer_set(room->shard->timers, &link->relay, room->shard->now_ms + PEER_RELAY_AFTER_MS);
     }
     return link;
 }
@@ -88,8 +106,8 @@ void peer_redial(struct peer_link *link, const struct member_address *address)
     }
     link->address = *address;
     link->retry_ms = 0;
-    if (link->wire) {
-        peer_wire_close(link->wire, "it has moved");
+    if (link->direct) {
+        peer_wire_close(link->direct, "it has moved");
     }
 }
 
@@ -117,19 +135,52 @@ void peer_forget(struct peer_room *room, const struct node_id *id, uint64_t boot
     }
 }
 
-void peer_link_lost(struct peer_link *link)
+void peer_link_lost(struct peer_link *link, struct peer_wire *wire)
 {
     struct shard *shard = link->room->shard;
-    bool was_open = link->open;
+    bool in_use = link->wire == wire, was_open = in_use && link->open;
 
-    link->wire = NULL;
-    link->open = false;
+    if (link->direct == wire) {
+        link->direct = NULL;
+        timer_set(shard->timers, &link->retry, shard->now_ms + link->retry_ms);
+    }
+    if (link->dialled && !link->relayed && in_use) {
+        timer_set(shard->timers, &link->relay, shard->now_ms + PEER_RELAY_AFTER_MS);
+    }
+    if (link->relayed == wire) {
+        link->relayed = NULL;
+        timer_set(shard->timers, &link->relay, shard->now_ms + PEER_RELAY_AFTER_MS);
+    }
+    if (in_use) {
+        link->wire = NULL;
+        link->open = false;
+    }
     if (was_open) {
         link->room->terms->handler->lost(link);
     }
-    if (link->dialled) {
-        timer_set(shard->timers, &link->retry, shard->now_ms + link->retry_ms);
+}
+
+bool peer_link_adopt(struct peer_link *link, struct peer_wire *wire)
+{
+    if (wire->relay && link->wire) {
+        return false;
     }
+    char name[PEER_ADDRESS_TEXT];
+    peer_address_text(&link->address, name);
+    if (!wire->relay) {
+        if (link->wire) {
+            log_event(LOG_INFO, "peer_direct", {"peer", LOG_STR(name)});
+        }
+        link->retry_ms = 0;
+        drop_wire(link, link->relayed); /* in use, or only tried */
+        timer_cancel(link->room->shard->timers, &link->relay);
+    } else {
+        link->was_relayed = true;
+        log_event(LOG_INFO, "peer_relayed", {"peer", LOG_STR(name)}, {"through", LOG_STR(wire->name)});
+    }
+    link->wire = wire;
+    link->epoch++;
+    return true;
 }
 
 void peer_link_mark(struct peer_link *link)
@@ -190,11 +241,25 @@ void peer_room_init(struct peer_room *room, struct shard *shard, struct peer_ter
     room->next_number = terms->boot << 32; /* another link than before, even to who remembers */
 }
 
+/* Who has stood at the door for longest without a word makes room: a node says HELLO within moments, so that no crowd
+ * of strangers keeps it out. Returns false if there is none. */
+static bool send_one_away(struct peer_room *room)
+{
+    for (struct list *at = room->wires.next; at != &room->wires; at = at->next) {
+        struct peer_wire *wire = CONTAINER_OF(at, struct peer_wire, in_room);
+        if (!wire->dialled && !wire->greeted && !wire->closing && wire->to_shard == 0) {
+            peer_wire_close(wire, "too many others have come");
+            return true;
+        }
+    }
+    return false;
+}
+
 static void accepted(struct io_listener *l, int fd)
 {
     struct peer_room *room = CONTAINER_OF(l, struct peer_room, listener);
 
-    if (room->knocking >= PEER_KNOCKING_MAX) {
+    if (room->knocking >= PEER_KNOCKING_MAX && !send_one_away(room)) {
         close(fd);
         return;
     }

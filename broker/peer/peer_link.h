@@ -20,9 +20,16 @@
 #include "proto/base/map.h"
 #include "proto/wire/wire.h"
 
-#define PEER_WIRE_MIN 1u /* versions of the protocol that this node speaks */
+/* Versions of the protocol that this build speaks, and what it can besides. Two nodes speak the highest version that
+ * both know, and use what both can; a frame of a type that is not known is passed over. So a release raises the highest
+ * version, and the lowest only when nobody has the one before any more. */
+#define PEER_WIRE_MIN 1u
 #define PEER_WIRE_MAX 1u
-#define PEER_FEATURES 0ull
+#define PEER_FEATURES PEER_FEATURE_RELAY
+
+#define PEER_FEATURE_RELAY 1ull /* passes frames on between two others */
+
+#define PEER_REFUSAL_BYTES 160u
 
 struct peer_link;
 struct peer_wire;
@@ -54,12 +61,22 @@ struct peer_handler {
 struct peer_terms {
     struct node_id node_id;
     uint64_t boot;
+    uint32_t wire_min, wire_max; /* PEER_WIRE_MIN and so on; tests have others */
+    uint64_t features;
     char cluster[MEMBER_NAME_MAX + 1];
     uint8_t cluster_id[MEMBER_CLUSTER_ID_SIZE]; /* written by the control shard before has_id */
     atomic_bool has_id;
     _Atomic(struct tls_context *) tls_in, tls_out; /* owned; NULL: plain TCP; exchanged by a reload */
     uint32_t frame_bytes_max;
     const struct peer_handler *handler;
+};
+
+#define PEER_STRANGERS 64u
+
+/* Somebody whom the log has named (peer_stranger.c). */
+struct peer_stranger {
+    uint64_t who; /* hash of address and reason */
+    uint64_t quiet_until_ms;
 };
 
 /* The links of one shard. */
@@ -72,7 +89,9 @@ struct peer_room {
     struct io_listener listener;
     bool listening;
     unsigned knocking; /* connections that have not said HELLO */
+    struct peer_stranger strangers[PEER_STRANGERS];
     uint64_t next_number;
+    uint32_t relay_number;
     struct wire_arena arena;
     struct buf scratch;
     uint64_t frames_in, frames_out, bytes_in, bytes_out; /* counts */
@@ -84,18 +103,26 @@ struct peer_link {
     struct node_id id;
     uint64_t boot;                 /* of the other node, as it said; 0: it has not */
     uint64_t features;             /* both sides know them */
+    uint32_t version;              /* of the protocol, that is spoken */
     uint64_t number;               /* of the link, in its dialler's life */
     struct member_address address; /* where to dial */
     struct link_flow flow;
-    struct peer_wire *wire; /* the connection, NULL: none */
-    struct timer retry;
+    struct peer_wire *wire; /* the one in use, NULL: none */
+    /* Dialled: the connection, and what leads through a third node; one of them may be the one in use, or both are only
+     * tried. NULL: not even that. */
+    struct peer_wire *direct, *relayed;
+    struct timer retry, relay; /* dial; ask a third node */
+    unsigned relay_turn;       /* which */
+    bool was_relayed;
+    uint32_t epoch; /* grows with every wire that it runs over */
     uint32_t retry_ms;
     uint16_t shard; /* of the dialler */
     bool dialled;
-    bool open;        /* HELLO is agreed */
-    bool turned_away; /* HELLO was refused, and the log has it */
-    bool refused;     /* somebody was refused room: drained is to be called */
-    void *owner;      /* the handler's own */
+    bool open;                        /* HELLO is agreed */
+    bool turned_away;                 /* HELLO was refused, and the log has it */
+    char refusal[PEER_REFUSAL_BYTES]; /* and why, the last time; empty: it never was */
+    bool refused;                     /* somebody was refused room: drained is to be called */
+    void *owner;                      /* the handler's own */
 };
 
 void peer_room_init(struct peer_room *room, struct shard *shard, struct peer_terms *terms);

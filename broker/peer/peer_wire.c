@@ -10,7 +10,6 @@
 
 #define PLAIN_BYTES 16384u
 #define FLUSH_BYTES (256u << 10) /* that one send carries */
-#define OUT_BYTES_MAX (1u << 20) /* answers that a wire which does not take them may leave waiting */
 
 static void received(struct io_stream *stream, struct slice data);
 static void ended(struct io_stream *stream, int error);
@@ -27,6 +26,7 @@ static struct peer_wire *wire_of(struct io_stream *stream)
 void peer_wire_free(struct peer_wire *wire)
 {
     tls_free(wire->tls);
+    free(wire->relay);
     buf_deinit(&wire->in);
     buf_deinit(&wire->out);
     buf_deinit(&wire->going);
@@ -34,11 +34,20 @@ void peer_wire_free(struct peer_wire *wire)
     free(wire);
 }
 
+static bool sending(const struct peer_wire *wire)
+{
+    return wire->relay ? peer_relay_sending(wire) : io_stream_sending(&wire->stream);
+}
+
 /* Silence, or a greeting that takes too long. */
 static void tick(struct timer *timer, uint64_t now_ms)
 {
     struct peer_wire *wire = CONTAINER_OF(timer, struct peer_wire, timer);
 
+    if (wire->closing) { /* a relayed one: nobody holds it any more */
+        closed(&wire->stream);
+        return;
+    }
     if (!wire->greeted) {
         peer_wire_close(wire, wire->dialled ? "no answer" : "no HELLO in time");
         return;
@@ -48,7 +57,7 @@ static void tick(struct timer *timer, uint64_t now_ms)
         return;
     }
     timer_set(wire->room->shard->timers, timer, now_ms + PEER_BEAT_MS);
-    if (now_ms - wire->said_ms >= PEER_BEAT_MS / 2 && !io_stream_sending(&wire->stream)) {
+    if (now_ms - wire->said_ms >= PEER_BEAT_MS / 2 && !sending(wire)) {
         uint8_t ack[LINK_ACK_BYTES];
         link_flow_ack_write(&wire->link->flow, ack);
         peer_wire_say(wire, PEER_ACK, slice_of(ack, sizeof(ack)));
@@ -70,6 +79,38 @@ static void name_wire(struct peer_wire *wire, int fd)
     peer_address_text(&address, wire->name);
 }
 
+static void begin(struct peer_wire *wire, struct peer_room *room, struct peer_link *link)
+{
+    wire->room = room;
+    wire->stream.handler = &stream_handler;
+    wire->link = link;
+    wire->dialled = link != NULL;
+    wire->heard_ms = wire->said_ms = room->shard->now_ms;
+    timer_init(&wire->timer, tick);
+}
+
+static void enter(struct peer_wire *wire)
+{
+    struct peer_room *room = wire->room;
+
+    timer_set(room->shard->timers, &wire->timer, room->shard->now_ms + PEER_GREETING_MS);
+    list_append(&room->wires, &wire->in_room);
+    room->knocking++;
+}
+
+struct peer_wire *peer_wire_relayed(struct peer_room *room, struct peer_relay *relay, struct peer_link *link)
+{
+    struct peer_wire *wire = calloc(1, sizeof(*wire));
+
+    if (wire) {
+        begin(wire, room, link);
+        wire->relay = relay;
+        wire->stream.fd = -1;
+        enter(wire);
+    }
+    return wire;
+}
+
 struct peer_wire *peer_wire_new(struct peer_room *room, int fd, struct peer_link *link)
 {
     struct tls_context *context = atomic_load(link ? &room->terms->tls_out : &room->terms->tls_in);
@@ -83,21 +124,14 @@ struct peer_wire *peer_wire_new(struct peer_room *room, int fd, struct peer_link
         close(fd);
         return NULL;
     }
-    wire->room = room;
-    wire->stream.handler = &stream_handler;
-    wire->link = link;
-    wire->dialled = link != NULL;
-    wire->heard_ms = wire->said_ms = room->shard->now_ms;
+    begin(wire, room, link);
     if (io_stream_attach(room->shard->io, &wire->stream, fd) != 0) {
         peer_wire_free(wire);
         close(fd);
         return NULL;
     }
     name_wire(wire, fd);
-    timer_init(&wire->timer, tick);
-    timer_set(room->shard->timers, &wire->timer, room->shard->now_ms + PEER_GREETING_MS);
-    list_append(&room->wires, &wire->in_room);
-    room->knocking++;
+    enter(wire);
     if (wire->dialled && wire->tls && tls_start(wire->tls, &wire->out) != 0) {
         peer_wire_close(wire, "no memory");
         return NULL;
@@ -121,17 +155,24 @@ void peer_wire_close(struct peer_wire *wire, const char *why)
         return;
     }
     if (why) {
-        log_event(LOG_WARN, "peer_lost", {"peer", LOG_STR(wire->name)}, {"why", LOG_STR(why)},
-                  {"side", LOG_STR(wire->dialled ? "dialled" : "accepted")},
-                  {"tls", LOG_STR(wire->tls && !tls_open(wire->tls) ? tls_why(wire->tls) : "")});
+        const char *tls = wire->tls && !tls_open(wire->tls) ? tls_why(wire->tls) : "";
+        bool news = wire->greeted || peer_stranger_is_news(wire->room, wire->name, why, tls);
+        log_event(news ? LOG_WARN : LOG_DEBUG, "peer_lost", {"peer", LOG_STR(wire->name)}, {"why", LOG_STR(why)},
+                  {"side", LOG_STR(wire->dialled ? "dialled" : "accepted")}, {"tls", LOG_STR(tls)});
     }
     wire->closing = true;
     wire->room->knocking -= !wire->greeted;
-    timer_cancel(wire->room->shard->timers, &wire->timer);
-    io_stream_close(wire->room->shard->io, &wire->stream);
+    if (wire->relay) { /* is freed when nobody is inside it */
+        timer_set(wire->room->shard->timers, &wire->timer, wire->room->shard->now_ms);
+        peer_relay_closed(wire);
+    } else {
+        timer_cancel(wire->room->shard->timers, &wire->timer);
+        io_stream_close(wire->room->shard->io, &wire->stream);
+        peer_relay_carrier_lost(wire);
+    }
     wire->link = NULL;
-    if (link && link->wire == wire) {
-        peer_link_lost(link);
+    if (link) {
+        peer_link_lost(link, wire);
     }
 }
 
@@ -143,7 +184,9 @@ void peer_wire_greeted(struct peer_wire *wire)
     wire->greeted = true;
     wire->heard_ms = shard->now_ms;
     timer_set(shard->timers, &wire->timer, shard->now_ms + PEER_BEAT_MS);
-    io_stream_recv_start(shard->io, &wire->stream);
+    if (!wire->relay) {
+        io_stream_recv_start(shard->io, &wire->stream);
+    }
 }
 
 /* ---- received ---- */
@@ -157,6 +200,13 @@ static bool take_frame(struct peer_wire *wire, const struct link_frame *frame, s
     room->frames_in++;
     if (!wire->greeted) {
         return peer_link_greet(wire, frame->type, body);
+    }
+    if (frame->lane == LINK_ASIDE && frame->type > PEER_ASIDE_LAST) {
+        return true; /* of a later version */
+    }
+    if (frame->lane == LINK_ASIDE && frame->type == PEER_RELAY) {
+        peer_relay_take(wire, body);
+        return !wire->closing;
     }
     if (frame->lane == LINK_ASIDE) {
         if (frame->type != PEER_ACK || body.len != LINK_ACK_BYTES || link_flow_ack_read(&link->flow, body.ptr) != 0) {
@@ -188,7 +238,7 @@ static bool take_frame(struct peer_wire *wire, const struct link_frame *frame, s
 static bool allowed(const struct peer_wire *wire, const struct link_frame *frame)
 {
     if (!wire->greeted || frame->lane == LINK_ASIDE) {
-        return frame->lane == LINK_ASIDE && frame->len <= PEER_GREETING_BYTES;
+        return frame->lane == LINK_ASIDE && frame->len <= (wire->greeted ? PEER_ASIDE_BYTES : PEER_GREETING_BYTES);
     }
     return frame->lane < LINK_LANES &&
            frame->len <= (frame->lane == LINK_CONTROL ? PEER_CONTROL_BYTES : wire->room->terms->frame_bytes_max);
@@ -285,6 +335,14 @@ static void received(struct io_stream *stream, struct slice data)
     peer_wire_flush(wire);
 }
 
+void peer_wire_take(struct peer_wire *wire, struct slice bytes)
+{
+    wire->heard_ms = wire->room->shard->now_ms;
+    if (bytes.len == 0 || take_bytes(wire, bytes)) {
+        peer_wire_flush(wire);
+    }
+}
+
 static void ended(struct io_stream *stream, int error)
 {
     struct peer_wire *wire = wire_of(stream);
@@ -296,7 +354,7 @@ static void ended(struct io_stream *stream, int error)
 
 /* ---- sent ---- */
 
-static void put_plain(struct peer_wire *wire, struct slice bytes)
+void peer_wire_put(struct peer_wire *wire, struct slice bytes)
 {
     if (wire->tls && tls_write(wire->tls, bytes.ptr, bytes.len, &wire->out) != 0) {
         wire->out.failed = true;
@@ -318,8 +376,22 @@ void peer_wire_say(struct peer_wire *wire, uint8_t type, struct slice body)
     if (body.len > 0) {
         memcpy(head + LINK_HEADER_BYTES, body.ptr, body.len);
     }
-    put_plain(wire, slice_of(head, LINK_HEADER_BYTES + body.len));
+    peer_wire_put(wire, slice_of(head, LINK_HEADER_BYTES + body.len));
     peer_wire_flush(wire);
+}
+
+/* What is not sent through a third node. */
+static void drop_qos0(struct peer_wire *wire)
+{
+    struct link_flow *flow = &wire->link->flow;
+    struct slice bytes = link_flow_unsent(flow, LINK_QOS0, UINT32_MAX);
+    struct link_frame frame;
+
+    for (size_t at = 0; at < bytes.len; at += LINK_HEADER_BYTES + frame.len) {
+        link_frame_read(bytes.ptr + at, &frame);
+        metric_add(wire->room->shard->metrics, METRIC_DROPPED_LINK_FULL, 1);
+    }
+    link_flow_sent(flow, LINK_QOS0, (uint32_t)bytes.len);
 }
 
 /* Put the lanes' next bytes into out. */
@@ -333,12 +405,15 @@ static void gather(struct peer_wire *wire)
         struct link_frame frame = {.len = LINK_ACK_BYTES, .lane = LINK_ASIDE, .type = PEER_ACK};
         link_frame_write(ack, &frame);
         link_flow_ack_write(flow, ack + LINK_HEADER_BYTES);
-        put_plain(wire, slice_of(ack, sizeof(ack)));
+        peer_wire_put(wire, slice_of(ack, sizeof(ack)));
+    }
+    if (wire->relay) {
+        drop_qos0(wire);
     }
     for (unsigned lane = 0; lane < LINK_LANES && room > 0; lane++) {
         struct slice bytes = link_flow_unsent(flow, lane, room);
         if (bytes.len > 0) {
-            put_plain(wire, bytes);
+            peer_wire_put(wire, bytes);
             link_flow_sent(flow, lane, (uint32_t)bytes.len);
             room -= bytes.len < room ? (uint32_t)bytes.len : room;
         }
@@ -349,14 +424,18 @@ void peer_wire_flush(struct peer_wire *wire)
 {
     struct shard *shard = wire->room->shard;
 
-    if (wire->closing || io_stream_sending(&wire->stream)) {
+    if (wire->closing || (!wire->relay && sending(wire))) {
         return;
     }
-    if (wire->greeted && wire->link) {
+    if (wire->greeted && wire->link && !(wire->relay && sending(wire))) {
         gather(wire);
     }
     if (wire->out.failed) {
         peer_wire_close(wire, "no memory");
+        return;
+    }
+    if (wire->relay) {
+        peer_relay_flush(wire);
         return;
     }
     if (wire->out.len > 0) {

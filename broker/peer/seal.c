@@ -105,11 +105,21 @@ void seal_route_key(const char *cluster, struct hash_key *ret_key)
     memcpy(ret_key, digest, sizeof(*ret_key));
 }
 
+void seal_ring_set(struct seal *s, const struct seal_ring *ring)
+{
+    uint8_t digest[EVP_MAX_MD_SIZE];
+
+    s->ring = *ring;
+    for (unsigned i = 0; i < ring->count; i++) {
+        EVP_Digest(ring->keys[i], SEAL_KEY_BYTES, digest, NULL, EVP_sha256(), NULL);
+        memcpy(s->key_ids[i], digest, KEY_ID_BYTES);
+    }
+}
+
 int seal_new(const struct node_id *self, uint64_t boot, const char *cluster, const struct seal_ring *ring,
              struct seal **ret_seal)
 {
     struct seal *s = calloc(1, sizeof(*s));
-    uint8_t digest[EVP_MAX_MD_SIZE];
 
     if (!s || !(s->cipher = EVP_CIPHER_CTX_new())) {
         free(s);
@@ -117,12 +127,8 @@ int seal_new(const struct node_id *self, uint64_t boot, const char *cluster, con
     }
     s->self = *self;
     s->boot = boot;
-    s->ring = *ring;
     snprintf(s->cluster, sizeof(s->cluster), "%s", cluster);
-    for (unsigned i = 0; i < ring->count; i++) {
-        EVP_Digest(ring->keys[i], SEAL_KEY_BYTES, digest, NULL, EVP_sha256(), NULL);
-        memcpy(s->key_ids[i], digest, KEY_ID_BYTES);
-    }
+    seal_ring_set(s, ring);
     *ret_seal = s;
     return 0;
 }

@@ -41,6 +41,9 @@ int seal_new(const struct node_id *self, uint64_t boot, const char *cluster, con
              struct seal **ret_seal); /* 0 or -ENOMEM */
 void seal_free(struct seal *seal);    /* NULL is allowed */
 
+/* Other keys from now on. Which datagrams have come is still known. */
+void seal_ring_set(struct seal *seal, const struct seal_ring *ring);
+
 /* Append the sealed datagram. Returns 0 or -ENOMEM. */
 int seal_close(struct seal *seal, struct slice plain, struct buf *out);
 

@@ -83,8 +83,10 @@ struct message *message_new(const struct message_source *source)
     size_t properties_len = forward_len + source->properties.len;
     assert(source->topic.len <= UINT16_MAX);
     assert(source->payload.len <= UINT32_MAX && properties_len <= UINT32_MAX);
+    bool stamped = source->stamp.at != 0 || source->stamp.origin != 0;
+    size_t len = source->topic.len + properties_len + source->payload.len;
 
-    struct message *m = memory_get(sizeof(*m) + source->topic.len + properties_len + source->payload.len);
+    struct message *m = memory_get(sizeof(*m) + len + (stamped ? sizeof(source->stamp) : 0));
     if (!m) {
         return NULL;
     }
@@ -95,6 +97,7 @@ struct message *message_new(const struct message_source *source)
         .qos = source->qos,
         .retain = source->retain,
         .again = source->again,
+        .stamped = stamped,
         .packet_id = source->packet_id,
         .expires_at_ms = source->expires_at_ms,
         .publisher = source->publisher,
@@ -114,7 +117,20 @@ struct message *message_new(const struct message_source *source)
     if (source->payload.len > 0) {
         memcpy(m->bytes + source->topic.len + properties_len, source->payload.ptr, source->payload.len);
     }
+    if (stamped) {
+        memcpy(m->bytes + len, &source->stamp, sizeof(source->stamp));
+    }
     return m;
+}
+
+struct message_stamp message_stamp(const struct message *m)
+{
+    struct message_stamp stamp = {0};
+
+    if (m->stamped) {
+        memcpy(&stamp, m->bytes + m->topic_len + m->properties_len + m->payload_len, sizeof(stamp));
+    }
+    return stamp;
 }
 
 void message_unref(struct message *m)

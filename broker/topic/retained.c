@@ -1,10 +1,8 @@
-#include "broker/topic/retained.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
-#include "broker/topic/level_tree.h"
+#include "broker/topic/retained_inside.h"
 #include "proto/mqtt/topic.h"
 
 struct retained_node {
@@ -12,15 +10,6 @@ struct retained_node {
     struct message *message; /* counted; NULL: only a level on the way */
     uint64_t sequence;       /* when it was set */
     uint32_t pins;           /* frames of open cursors that stand here */
-};
-
-struct retained {
-    struct retained_quota *quota; /* the node's */
-    struct level_tree tree;
-    struct map topics;   /* struct retained_node with a message, by topic */
-    struct list cursors; /* open ones */
-    uint64_t bytes, sequence;
-    size_t sweep_at; /* slot of `topics` that retained_sweep looks at next */
 };
 
 /* One level of a walk: the node whose turn it is. A cursor's frames are kept true when nodes leave the tree: see
@@ -41,6 +30,8 @@ struct retained_cursor {
     uint32_t level_count; /* of the filter, a last `#` not counted */
     bool multi;           /* the filter ends with `#` */
     bool failed;          /* memory was out: the walk ends early */
+    bool all;             /* every topic, and behind them the graves */
+    struct grave_cursor graves;
     struct slice *levels; /* owned; point into text */
     uint8_t text[];
 };
@@ -53,6 +44,8 @@ int retained_new(const struct hash_key *key, struct retained_quota *quota, struc
     }
     r->quota = quota;
     list_init(&r->cursors);
+    list_init(&r->graves_by_age);
+    list_init(&r->grave_cursors);
     if (level_tree_init(&r->tree, key, sizeof(struct retained_node)) != 0) {
         free(r);
         return -ENOMEM;
@@ -73,6 +66,7 @@ void retained_free(struct retained *r)
         message_unref(node->message);
     }
     map_deinit(&r->topics);
+    graves_free(r);
     level_tree_deinit(&r->tree);
     free(r);
 }
@@ -80,6 +74,11 @@ void retained_free(struct retained *r)
 size_t retained_count(const struct retained *r)
 {
     return r->topics.count;
+}
+
+size_t retained_graves(const struct retained *r)
+{
+    return r->graves.count;
 }
 
 uint64_t retained_bytes(const struct retained *r)
@@ -141,7 +140,7 @@ static void leaving(struct level_tree *tree, struct level_node *node)
 /* Take room from the node's quota, or give it back (negative). The broker's own figures need none. */
 static int quota_change(struct retained *r, struct slice topic, int64_t count, int64_t bytes)
 {
-    if (topic.len >= 5 && memcmp(topic.ptr, "$SYS/", 5) == 0) {
+    if (retained_is_own(topic)) {
         return 0;
     }
     struct retained_quota *q = r->quota;
@@ -157,37 +156,71 @@ static int quota_change(struct retained *r, struct slice topic, int64_t count, i
     return 0;
 }
 
+struct message *retained_look(const struct retained *r, struct slice topic, uint64_t topic_hash)
+{
+    struct retained_node *node = find(r, topic, topic_hash);
+    struct grave *grave = node ? NULL : grave_find(r, topic, topic_hash);
+
+    return node ? node->message : grave ? grave->message : NULL;
+}
+
+/* Whether what is here stays: it is later, or the very same. Of what was never stamped the last that came counts. */
+static bool stands(const struct message *here, struct message_stamp stamp)
+{
+    int cmp = here ? message_stamp_cmp(stamp, message_stamp(here)) : 1;
+
+    return cmp < 0 || (cmp == 0 && stamp.at != 0);
+}
+
+/* The place of a topic that has no message yet. */
+static int make_node(struct retained *r, struct message *m)
+{
+    struct retained_node *node = (struct retained_node *)level_tree_make(&r->tree, message_topic(m));
+
+    if (!node) {
+        return -ENOMEM;
+    }
+    node->message = message_ref(m);
+    node->sequence = r->sequence + 1;
+    if (map_add(&r->topics, m->topic_hash, node) == 0) {
+        r->sequence++;
+        return 0;
+    }
+    node->message = NULL;
+    message_unref(m);
+    level_tree_prune(&r->tree, &node->node, no_message_here, leaving);
+    return -ENOMEM;
+}
+
 int retained_set(struct retained *r, struct message *m)
 {
     struct slice topic = message_topic(m);
     struct retained_node *node = find(r, topic, m->topic_hash);
+    struct grave *grave = node ? NULL : grave_find(r, topic, m->topic_hash);
     int64_t before = node ? (int64_t)message_size(node->message) : 0;
-    int rc = quota_change(r, topic, node ? 0 : 1, (int64_t)message_size(m) - before);
 
     assert(m->payload_len > 0); /* [MQTT-3.3.1-7] */
+    if (stands(node ? node->message : grave ? grave->message : NULL, message_stamp(m))) {
+        return -ESTALE;
+    }
+    int rc = quota_change(r, topic, node ? 0 : 1, (int64_t)message_size(m) - before);
     if (rc) {
         return rc;
     }
     if (node) {
+        retained_count_in(r, node->message);
         message_unref(node->message);
         node->message = message_ref(m);
         node->sequence = ++r->sequence;
-        return 0;
+    } else if (make_node(r, m) != 0) {
+        quota_change(r, topic, -1, -(int64_t)message_size(m));
+        return -ENOMEM;
     }
-    node = (struct retained_node *)level_tree_make(&r->tree, topic);
-    if (node) {
-        node->message = message_ref(m);
-        node->sequence = r->sequence + 1;
-        if (map_add(&r->topics, m->topic_hash, node) == 0) {
-            r->sequence++;
-            return 0;
-        }
-        node->message = NULL;
-        message_unref(m);
-        level_tree_prune(&r->tree, &node->node, no_message_here, leaving);
+    retained_count_in(r, m);
+    if (grave) {
+        grave_forget(r, grave);
     }
-    quota_change(r, topic, -1, -(int64_t)message_size(m));
-    return -ENOMEM;
+    return 0;
 }
 
 static void remove_message(struct retained *r, struct retained_node *node)
@@ -195,21 +228,43 @@ static void remove_message(struct retained *r, struct retained_node *node)
     struct message *m = node->message;
 
     map_remove(&r->topics, m->topic_hash, node);
+    retained_count_in(r, m);
     quota_change(r, message_topic(m), -1, -(int64_t)message_size(m));
     node->message = NULL;
     message_unref(m);
     level_tree_prune(&r->tree, &node->node, no_message_here, leaving);
 }
 
-bool retained_clear(struct retained *r, struct slice topic, uint64_t topic_hash)
+int retained_clear(struct retained *r, struct slice topic, uint64_t topic_hash, struct message_stamp stamp)
 {
     struct retained_node *node = find(r, topic, topic_hash);
 
-    if (!node) {
-        return false;
+    if (stands(retained_look(r, topic, topic_hash), stamp)) {
+        return -ESTALE;
     }
+    if (r->quota->replica && !retained_is_own(topic) && grave_dig(r, topic, topic_hash, stamp) != 0) {
+        return -ENOMEM;
+    }
+    if (node) {
+        remove_message(r, node);
+    }
+    return node != NULL;
+}
+
+/* A message has expired. In a cluster it leaves a grave with its own stamp, so that no older one comes in its place;
+ * for want of memory there is none. */
+static void expire(struct retained *r, struct retained_node *node, uint64_t now_ms)
+{
+    const struct retained_replica *replica = r->quota->replica;
+    struct message *m = message_ref(node->message);
+    struct slice topic = message_topic(m);
+
     remove_message(r, node);
-    return true;
+    if (replica && !retained_is_own(topic) && grave_end_ms(replica, message_stamp(m)) > now_ms) {
+        (void)grave_dig(r, topic, m->topic_hash, message_stamp(m));
+    }
+    retained_tell(r, m);
+    message_unref(m);
 }
 
 struct message *retained_get(struct retained *r, struct slice topic, uint64_t topic_hash, uint64_t now_ms)
@@ -220,7 +275,7 @@ struct message *retained_get(struct retained *r, struct slice topic, uint64_t to
         return NULL;
     }
     if (node->message->expires_at_ms <= now_ms) {
-        remove_message(r, node);
+        expire(r, node, now_ms);
         return NULL;
     }
     return node->message;
@@ -237,11 +292,18 @@ unsigned retained_sweep(struct retained *r, uint64_t now_ms, unsigned steps)
             break;
         }
         if (node->message->expires_at_ms <= now_ms) {
-            remove_message(r, node); /* moves others into its slot: those have their turn in the next round */
+            expire(r, node, now_ms); /* moves others into its slot: those have their turn in the next round */
             removed++;
         }
     }
+    grave_sweep(r, now_ms, steps);
     return removed;
+}
+
+void retained_watch(struct retained *r, retained_gone *gone, void *arg)
+{
+    r->gone = gone;
+    r->gone_arg = arg;
 }
 
 /* ---- cursors ---- */
@@ -311,6 +373,7 @@ int retained_cursor_open(struct retained *r, struct slice filter, uint64_t seque
     }
     c->store = r;
     c->sequence = sequence;
+    list_init(&c->graves.in_store);
     memcpy(c->text, filter.ptr, filter.len);
     list_append(&r->cursors, &c->in_store);
     if (split_levels(c, slice_of(c->text, filter.len)) != 0 || !push_children(c, r->tree.root, 0)) {
@@ -321,6 +384,17 @@ int retained_cursor_open(struct retained *r, struct slice filter, uint64_t seque
     return 0;
 }
 
+int retained_cursor_open_all(struct retained *r, struct retained_cursor **ret_cursor)
+{
+    int rc = retained_cursor_open(r, SLICE("#"), UINT64_MAX, ret_cursor);
+
+    if (rc == 0) {
+        (*ret_cursor)->all = true;
+        grave_cursor_open(r, &(*ret_cursor)->graves);
+    }
+    return rc;
+}
+
 void retained_cursor_close(struct retained_cursor *c)
 {
     if (!c) {
@@ -329,6 +403,7 @@ void retained_cursor_close(struct retained_cursor *c)
     for (uint32_t i = 0; i < c->depth; i++) {
         stand(&c->stack[i], NULL);
     }
+    grave_cursor_close(&c->graves);
     list_remove(&c->in_store);
     free(c->stack);
     free(c->levels);
@@ -342,7 +417,7 @@ static struct message *visit(struct retained_cursor *c, struct frame *f)
     uint32_t level = f->level;
 
     f->visited = true;
-    if (!f->alone && c->depth == 1 && node->node.level_len > 0 && node->node.level[0] == '$') {
+    if (!f->alone && c->depth == 1 && node->node.level_len > 0 && node->node.level[0] == '$' && !c->all) {
         return NULL; /* [MQTT-4.7.2-1] */
     }
     uint32_t next = level < c->level_count ? level + 1 : level;
@@ -369,10 +444,16 @@ unsigned retained_cursor_next(struct retained_cursor *c, uint64_t now_ms, unsign
         }
         steps--;
         struct message *m = visit(c, f);
-        if (m && m->expires_at_ms > now_ms) {
+        if (m && m->expires_at_ms > now_ms && !(c->all && retained_is_own(message_topic(m)))) {
             out[found++] = message_ref(m);
         }
     }
-    *ret_done = c->depth == 0 || c->failed;
+    for (; c->all && c->depth == 0 && c->graves.next && steps > 0 && found < max; steps--) {
+        struct message *m = grave_cursor_next(c->store, &c->graves);
+        if (m->expires_at_ms > now_ms) {
+            out[found++] = message_ref(m);
+        }
+    }
+    *ret_done = (c->depth == 0 && !(c->all && c->graves.next)) || c->failed;
     return found;
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "proto/base/list.h"
 #include "proto/base/map.h"
 
 struct member {
@@ -14,6 +15,9 @@ struct member {
 };
 
 struct share_group {
+    struct share_table *table;
+    struct list in_changed; /* empty: its load has not changed */
+    struct share_load load;
     uint64_t id;
     uint64_t hash;           /* of name and filter */
     struct member **members; /* owned, as what it points to; in order of joining */
@@ -28,6 +32,8 @@ struct share_group {
 struct share_table {
     const struct hash_key *key; /* borrowed */
     struct map by_text, by_id;  /* struct share_group; owned by by_text */
+    struct list changed;        /* struct share_group.in_changed */
+    bool members_changed;
 };
 
 struct share_text {
@@ -41,6 +47,7 @@ int share_table_new(const struct hash_key *key, struct share_table **ret_table)
         return -ENOMEM;
     }
     t->key = key;
+    list_init(&t->changed);
     *ret_table = t;
     return 0;
 }
@@ -121,6 +128,8 @@ int share_table_open(struct share_table *t, struct slice name, struct slice filt
     if (!g) {
         return -ENOMEM;
     }
+    g->table = t;
+    list_init(&g->in_changed);
     g->id = *next_id;
     g->hash = text_hash(t, name, filter);
     g->name_len = (uint16_t)name.len;
@@ -147,7 +156,31 @@ void share_table_close(struct share_table *t, struct share_group *g)
     assert(g->count == 0);
     map_remove(&t->by_text, g->hash, g);
     map_remove(&t->by_id, hash_mix(g->id), g);
+    list_remove(&g->in_changed);
     group_free(g);
+}
+
+struct share_group *share_table_changed(struct share_table *t)
+{
+    struct list *at = list_pop(&t->changed);
+
+    t->members_changed = false;
+    return at ? CONTAINER_OF(at, struct share_group, in_changed) : NULL;
+}
+
+bool share_table_members_changed(const struct share_table *t)
+{
+    return t->members_changed;
+}
+
+const struct share_group *share_table_next(const struct share_table *t, size_t *at)
+{
+    return map_next(&t->by_text, at);
+}
+
+struct share_load share_group_load(const struct share_group *g)
+{
+    return g->load;
 }
 
 uint64_t share_group_id(const struct share_group *g)
@@ -159,6 +192,45 @@ size_t share_group_count(const struct share_group *g)
 {
     return g->count;
 }
+
+/* ---- what its members come to ---- */
+
+static struct share_load load_of(const struct share_member *m)
+{
+    if (!m->online) {
+        return (struct share_load){.offline = m->options.qos > 0};
+    }
+    return (struct share_load){
+        .online = 1, .room = m->window < SHARE_ROOM ? m->window : SHARE_ROOM, .outstanding = m->outstanding};
+}
+
+/* A member is not what it was: NULL: it was not, or is not, there. */
+static void count_change(struct share_group *g, const struct share_load *was, const struct share_load *is)
+{
+    static const struct share_load none;
+
+    was = was ? was : &none;
+    is = is ? is : &none;
+    g->load.online += is->online - was->online;
+    g->load.offline += is->offline - was->offline;
+    g->load.room += is->room - was->room;
+    g->load.outstanding += is->outstanding - was->outstanding;
+    g->table->members_changed |= is->online != was->online || is->offline != was->offline || is->room != was->room;
+    if (list_empty(&g->in_changed)) {
+        list_append(&g->table->changed, &g->in_changed);
+    }
+}
+
+static void set_outstanding(struct share_group *g, struct share_member *m, uint32_t outstanding)
+{
+    struct share_load was = load_of(m), is;
+
+    m->outstanding = outstanding;
+    is = load_of(m);
+    count_change(g, &was, &is);
+}
+
+/* ---- members ---- */
 
 static bool has_session(const void *value, const void *key)
 {
@@ -191,9 +263,12 @@ int share_group_join(struct share_group *g, const struct share_member *member, b
     struct share_member *known = find_member(g, member->session);
 
     if (known) {
+        struct share_load was = load_of(known), is;
         known->options = member->options;
         known->online = member->online;
         known->window = member->window;
+        is = load_of(known);
+        count_change(g, &was, &is);
         *ret_existed = true;
         return 0;
     }
@@ -205,6 +280,8 @@ int share_group_join(struct share_group *g, const struct share_member *member, b
     m->is = *member;
     m->at = g->count;
     g->members[g->count++] = m;
+    struct share_load is = load_of(member);
+    count_change(g, NULL, &is);
     *ret_existed = false;
     return 0;
 }
@@ -214,6 +291,8 @@ bool share_group_leave(struct share_group *g, uint64_t session)
     struct member *m = (struct member *)find_member(g, session);
 
     if (m) {
+        struct share_load was = load_of(&m->is);
+        count_change(g, &was, NULL);
         g->count--;
         for (uint32_t i = m->at; i < g->count; i++) {
             g->members[i] = g->members[i + 1];
@@ -231,8 +310,11 @@ void share_group_presence(struct share_group *g, uint64_t session, bool online, 
     struct share_member *m = find_member(g, session);
 
     if (m) {
+        struct share_load was = load_of(m), is;
         m->online = online;
         m->window = online ? window : 0;
+        is = load_of(m);
+        count_change(g, &was, &is);
     }
 }
 
@@ -241,7 +323,7 @@ void share_group_settle(struct share_group *g, uint64_t session, uint32_t n)
     struct share_member *m = find_member(g, session);
 
     if (m) {
-        m->outstanding -= n < m->outstanding ? n : m->outstanding;
+        set_outstanding(g, m, m->outstanding - (n < m->outstanding ? n : m->outstanding));
     }
 }
 
@@ -362,7 +444,7 @@ const struct share_member *share_group_pick(struct share_group *g, enum share_st
         g->next = 0;
     }
     if (qos > 0 && m->options.qos > 0) {
-        m->outstanding++;
+        set_outstanding(g, m, m->outstanding + 1);
     }
     return m;
 }
@@ -378,7 +460,7 @@ const struct share_member *share_group_next(struct share_group *g, uint64_t sess
             continue;
         }
         if (qos > 0 && m->options.qos > 0) {
-            m->outstanding++;
+            set_outstanding(g, m, m->outstanding + 1);
         }
         return m;
     }

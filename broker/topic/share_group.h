@@ -31,6 +31,15 @@ struct share_member {
     struct subscription_options options;
 };
 
+#define SHARE_ROOM 16u /* messages that a member may have outstanding before others are better */
+
+/* What the members here come to, for the other nodes to choose by (share_spread.h). */
+struct share_load {
+    uint32_t online, offline; /* members; offline: those whom a message with QoS > 0 can wait for */
+    uint32_t room;            /* what the online ones may have outstanding, at most SHARE_ROOM each */
+    uint32_t outstanding;     /* what they have */
+};
+
 int share_table_new(const struct hash_key *key, struct share_table **ret_table);
 void share_table_free(struct share_table *table);
 
@@ -44,6 +53,14 @@ struct share_group *share_table_by_id(struct share_table *table, uint64_t id);  
 uint64_t share_group_id(const struct share_group *group);
 struct slice share_group_filter(const struct share_group *group);
 size_t share_group_count(const struct share_group *group);
+struct share_load share_group_load(const struct share_group *group); /* kept: O(1) */
+
+/* The next of the shares whose load has changed since it was last given out here, or NULL. */
+struct share_group *share_table_changed(struct share_table *table);
+/* Whether it is more than what members have outstanding. */
+bool share_table_members_changed(const struct share_table *table);
+/* Visit all: *at is 0 at the beginning. While shares come and go some may be left out. */
+const struct share_group *share_table_next(const struct share_table *table, size_t *at);
 
 /* Join, or change the options of a member that is there (*ret_existed). Returns 0 or -ENOMEM. */
 int share_group_join(struct share_group *group, const struct share_member *member, bool *ret_existed);

@@ -128,8 +128,11 @@ def test_a_node_joins_late(ctx):
     topics = ["w/1/x", "e/2", "w/5999/y", "e/5998", "long/7/%s/y" % ("x" * 60000), "w/share/x"]
     for topic in topics:
         publisher.publish(topic, topic[:9].encode())
-    for topic in topics[:-1]:  # shares do not yet reach over nodes
+    for topic in topics[:-1]:
         subscriber.expect_publish(topic, topic[:9].encode())
+    for m in members:  # each group has one member
+        for _ in range(2000):
+            m.expect_publish("w/share/x", b"w/share/x")
     for broker in (a, b, c):
         check("routes_differ" not in broker.log() and "peer_lost" not in broker.log(), "nodes that do not agree")
     for x in members + [subscriber, publisher]:
@@ -246,7 +249,7 @@ def test_who_is_let_in(ctx):
     eventually("the one of another CA is named", lambda: "local issuer certificate" in a.log(), 30)
     eventually("and the one of another cluster", lambda: "not made out to this cluster" in a.log(), 30)
     ctx.broker(settings(seeds, free_port(), "insecure"))
-    publisher.publish("t", b"still", qos=1)
+    publisher.publish("t", b"still", qos=1, retain=True)
     subscriber.expect_publish("t", b"still", qos=1)
     check_equal(a.log().count("event=routes_complete"), 1, "nodes that have told their filters")
     for x in (subscriber, publisher):

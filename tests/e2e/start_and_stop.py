@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from kit import check, check_equal, eventually
-from lib.broker import free_port
+from lib.broker import ROOT, free_port
 from lib.mqtt import DISCONNECT, Client, Will
 
 GOOD = """\
@@ -317,3 +317,19 @@ def test_a_data_directory_that_cannot_be(ctx):
     status, out, err = run_tern(ctx, "--listen", "tcp://127.0.0.1:0", "--data", path)
     check_equal(status, 1, "status (%r)" % (out + err))
     check(path in out + err, "it says %r" % (out + err))
+
+
+def test_what_make_run_shows(ctx):
+    """Three nodes that are one broker: who is there, and a message from the first to the last; one by itself."""
+    os.mkdir(ctx.directory + "/bin")
+    os.symlink(os.path.abspath(ctx.opts.tern), ctx.directory + "/bin/tern")  # its data beside it
+    run = [os.path.join(ROOT, "deploy", "run.sh"), ctx.directory + "/bin/tern"]
+    shown = ctx.run(run, seconds=120, env=dict(os.environ, RUN_ONCE="1"))
+    members = [line for line in shown.splitlines() if line.count(" alive") == 3]
+    check_equal(sorted(members[0].split("; ")), ["node1 alive", "node2 alive", "node3 alive"], "who is there")
+    check("hello/tern Tern says hello" in shown, "no message:\n" + shown)
+    shown = ctx.run(run, seconds=120, env=dict(os.environ, RUN_ONCE="1", NODES="1"))
+    check("hello/tern Tern says hello" in shown and "members" not in shown, "one node:\n" + shown)
+    for wrong in ("0", "10", "x"):
+        shown = ctx.run(run, status=2, env=dict(os.environ, NODES=wrong))
+        check("from 1 to 9" in shown, shown)

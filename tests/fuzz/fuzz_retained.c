@@ -102,7 +102,7 @@ static void op_clear(struct model *m, struct slice *in)
     char text[OPS_TEXT_MAX];
     struct slice topic = ops_text(ops_byte(in), false, text);
     struct entry *e = &m->entries[index_of(topic)];
-    bool had = retained_clear(m->store, topic, hash_keyed(&ops_key, topic));
+    bool had = retained_clear(m->store, topic, hash_keyed(&ops_key, topic), (struct message_stamp){0}) == 1;
 
     require(!had || e->there);
     require(had || !alive(m, e));
@@ -225,7 +225,7 @@ static void end(struct model *m)
     }
     for (unsigned i = 0; i < TOPICS; i++) {
         struct slice topic = topic_of(i, text);
-        bool had = retained_clear(m->store, topic, hash_keyed(&ops_key, topic));
+        bool had = retained_clear(m->store, topic, hash_keyed(&ops_key, topic), (struct message_stamp){0}) == 1;
         require(had == alive(m, &m->entries[i]));
     }
     require(retained_count(m->store) == 0 && retained_bytes(m->store) == 0 && atomic_load(&m->quota.bytes) == 0);

@@ -74,6 +74,13 @@ static void on_conflict(void *arg, const struct member *claimed)
     require(node_id_eq(&claimed->id, &self->id));
 }
 
+static void on_foreign(void *arg, const struct member *member)
+{
+    struct member *self = arg;
+
+    require(memcmp(member->cluster_id, self->cluster_id, sizeof(member->cluster_id)) != 0);
+}
+
 static struct swim_rumour rumour(struct slice *in)
 {
     uint8_t who = ops_byte(in), how = ops_byte(in);
@@ -225,8 +232,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct slice in = slice_of(data, size);
     struct member self = {
         .id = id_of(0), .boot = BOOT, .state = MEMBER_ALIVE, .address = address_of(0), .name = "me", .shards = 1};
-    struct swim_options options = {
-        .self = self, .driver = {&self, on_send, on_changed, on_conflict}, .now_ms = now = 1000, .seed = ops_byte(&in)};
+    struct swim_options options = {.self = self,
+                                   .driver = {&self, on_send, on_changed, on_conflict, on_foreign},
+                                   .now_ms = now = 1000,
+                                   .seed = ops_byte(&in)};
 
     memset(mirror, 0, sizeof(mirror));
     require(swim_new(&options, &s) == 0);

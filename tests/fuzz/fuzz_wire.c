@@ -52,9 +52,11 @@ static void check_forward(struct slice bytes)
     struct slice topic, properties, payload;
 
     if (forward_head_read(bytes, &head, &topic, &properties, &payload) == 0) {
-        uint8_t out[FORWARD_HEAD_BYTES];
+        uint8_t out[FORWARD_HEAD_BYTES], stamp[FORWARD_STAMP_BYTES];
         forward_head_write(out, &head);
+        forward_stamp_write(stamp, head.stamp);
         assert(memcmp(out, bytes.ptr, sizeof(out)) == 0);
+        assert(!(head.flags & FORWARD_KEEP) || memcmp(stamp, bytes.ptr + sizeof(out), sizeof(stamp)) == 0);
         assert(topic.len > 0 && within(topic, bytes) && within(properties, bytes) && within(payload, bytes));
     }
 }

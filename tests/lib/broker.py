@@ -6,6 +6,7 @@ file, and finds each of them again at the end. Debian's mosquitto can take the b
 tried on an implementation that is not ours; a setting it does not know raises Unsupported, and the test is skipped.
 """
 
+import fcntl
 import os
 import random
 import shutil
@@ -18,6 +19,8 @@ import time
 from lib.certificates import Authority
 
 PORTS = range(20000, 25000)
+PORTS_KEPT = 300
+reserved = []  # open files
 START_SECONDS = 10
 STOP_SECONDS = 10
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -46,10 +49,29 @@ class BrokerDied(AssertionError):
     """The process ended on its own; its last words are in the message."""
 
 
+def reserve(port):
+    """Whether no other test, of this or another run, has been given this port: a file is locked for each, the last
+    PORTS_KEPT ones, for a port is often only listened on when others have been handed out."""
+    directory = os.path.join(tempfile.gettempdir(), "tern-test-ports")
+    os.makedirs(directory, mode=0o777, exist_ok=True)
+    lock = open(os.path.join(directory, str(port)), "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return False
+    reserved.append(lock)
+    if len(reserved) > PORTS_KEPT:
+        reserved.pop(0).close()
+    return True
+
+
 def free_port():
     """A port of our range that nobody listens on. Random, since several runs may share the machine."""
     for _ in range(200):
         port = random.choice(PORTS)
+        if not reserve(port):
+            continue
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

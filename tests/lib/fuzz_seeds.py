@@ -142,12 +142,52 @@ def peer_messages():
     ]
 
 
+def links():
+    """What fuzz_link.c reads: frames of each kind behind a subscription and a publish; gossip; a greeting."""
+    messages = peer_messages()
+    kinds = ((6, 4, 0), (3, 2, 0), (4, 3, 1), (5, 5, 0))  # of peer_messages; the type, the link
+    acts = b"".join(bytes([0, act]) for act in (0x40, 0x42, 0x43, 0xc7, 0x80, 0x41))
+
+    def one(link, lane, kind, body):
+        return bytes([3, link, lane, kind]) + len(body).to_bytes(2, "big") + body
+
+    forward = messages[6][:26].replace(bytes(25), bytes(16) + b"\xff" * 8 + b"\x00") + messages[6][26:]
+    for flags, lane in ((0, 3), (9, 2), (10, 2), (73, 2)):
+        body = bytes(16) + b"\xff" * 8 + b"\x00\x01" + bytes([flags]) + b"a\x00x"
+        yield b"\x00" + acts + one(0, lane, 0, body) * 3 + b"\x02\x00\x02\x01\x01\x20"
+    yield b"\x00" + one(0, 2, 0, forward)
+    for index, kind, link in kinds:
+        yield b"\x00" + acts + one(link, 0, kind - 1 if kind != 4 else 2, messages[index][1:]) + acts
+    for reason in (0, 0x10, 0x83, 0xfd, 0xfe):
+        done = bytes(8) + b"\x00\x00\x00\x01" + bytes([reason])
+        changes = b"\x02\x01\x02\x02\x02\x03"  # a reset, death, and back
+        yield b"\x00" + one(0, 0, 2, b"\x08\x01\x10\x01") + acts + one(1, 2, 1, done) + changes + acts
+    yield b"\x00" + acts + one(1, 0, 3, b"\x09\x01" + bytes(7)) + one(0, 0, 6, b"\x0a\x0b\x09" + bytes(8) + b"\x10\x01")
+    found = one(0, 0, 9, b"\x09\x01" + bytes(7) + b"\x18\x01")
+    yield b"\x00" + acts + one(0, 0, 8, b"\x09" + bytes(8) + b"\x1a\x01a") + found
+    connect = b"\x10\x0d\x00\x04MQTT\x04\x00\x00\x00\x00\x01r"
+    relay = (b"\x11\x07" + bytes(7) + b"\x1a" + bytes([len(connect)]) + connect + b"\x22\x01r\x32\x10" + bytes(16) +
+             b"\x38\x01\x40\x01")
+    for number in range(3):
+        head = b"\x00\x00" + number.to_bytes(8, "big") + bytes(4)
+        yield (b"\x00" + one(0, 1, 10, relay) + acts + one(0, 1, 11, b"\x01" + head + b"\xc0\x00") +
+               one(0, 1, 11, b"\x01" + head + b"\x30\x04\x00\x01ax") + one(0, 1, 11, b"\x03" + head) + acts)
+    for kind in range(8):
+        yield b"\x01\x00\x20" + bytes([1, kind]) + bytes(range(30))
+    greeting = b"\x08\x01\x10\x01\x22\x04test\x32\x10" + b"\x02" * 16 + b"\x38\x01\x48\x07\x52\x03\x00\x00\x00"
+    hello = len(greeting).to_bytes(4, "big") + b"\x04\x01" + bytes(6) + greeting
+    behind = b"\x00\x00\x00\x02\x00\x22" + bytes(6) + b"\x08\x01" + b"\x00\x00\x00\x0c\x04\x03" + bytes(18)
+    yield b"\x02" + bytes([len(hello)]) + hello + bytes([len(behind)]) + behind
+    yield b"\x02" + bytes([5]) + hello[:5] + bytes([len(hello) - 5]) + hello[5:]
+
+
 SEEDS = {
     "fuzz_acl": lambda: [RULES, CLAIM, bytes(range(64))],
     "fuzz_auth_answer": answers,
     "fuzz_conn": lambda: [random.Random(i).randbytes(50 + 8 * i) for i in range(80)],  # operations: any bytes are some
     "fuzz_http1": lambda: [UPGRADE, b"GET / HTTP/1.0\n\n"],
     "fuzz_jwt": tokens,
+    "fuzz_link": links,
     "fuzz_passwd": lambda: USERS + [b"".join(u.replace(b"u:", b"u%d:" % i) for i, u in enumerate(USERS))],
     "fuzz_proxy": lambda: [b"\x00PROXY TCP4 192.0.2.7 198.51.100.1 56324 1883\r\n", b"\x01UNKNOWN\r\n",
                            b"\x024 192.0.2.7 192.0.2.8 1 2\r\n", b"\x01TCP6 2001:db8::1 ::2 4 1883\r\n",

@@ -232,9 +232,9 @@ bool mem_store_checkpoint(struct mem_store *m)
     if (m->durable < task->lsn) { /* or the state would be ahead of the log */
         return false;
     }
-    assert(task->lsn >= m->floor[task->group]);
+    assert(task->lsn == 0 || task->lsn >= m->floor[task->group]);
     apply(m, task);
-    m->floor[task->group] = task->lsn;
+    m->floor[task->group] = task->lsn ? task->lsn : m->floor[task->group];
     m->counts.checkpoints++;
     count_log_bytes(m);
     finish(m, pop(&m->checkpoints), 0);
@@ -558,6 +558,11 @@ bool mem_store_damage_row(struct mem_store *m, uint64_t index)
 const struct mem_store_counts *mem_store_counts(const struct mem_store *m)
 {
     return &m->counts;
+}
+
+const struct store_identity *mem_store_identity(const struct mem_store *m)
+{
+    return &m->store.identity;
 }
 
 size_t mem_store_log_count(const struct mem_store *m)

@@ -62,6 +62,7 @@ struct mem_store_counts {
     uint64_t quarantined; /* damaged rows and batches that were found */
 };
 const struct mem_store_counts *mem_store_counts(const struct mem_store *m);
+const struct store_identity *mem_store_identity(const struct mem_store *m);
 size_t mem_store_log_count(const struct mem_store *m); /* batches on the medium */
 size_t mem_store_row_count(const struct mem_store *m);
 

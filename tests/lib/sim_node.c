@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include "broker/conn/ledger.h"
+#include "broker/flow/cluster.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/durable.h"
+#include "broker/node_cluster.h"
 #include "broker/topic/route_table.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -19,7 +21,8 @@
 
 static uint64_t now_ns;
 static uint64_t booted_ns; /* on the clock of now_ns */
-static int64_t wall_offset_ms;
+static int64_t wall_offset_ms, wall_skew_ms;
+static unsigned nodes_open;
 static uint64_t random_state;
 
 static uint64_t sim_mono_ns(void)
@@ -29,7 +32,7 @@ static uint64_t sim_mono_ns(void)
 
 static uint64_t sim_wall_ms(void)
 {
-    return UINT64_C(1800000000000) + (uint64_t)wall_offset_ms + now_ns / 1000000;
+    return UINT64_C(1800000000000) + (uint64_t)(wall_offset_ms + wall_skew_ms) + now_ns / 1000000;
 }
 
 /* Chance without chance: the same node each time. */
@@ -49,7 +52,7 @@ void sim_begin(uint64_t seed)
 {
     now_ns = BOOT_NS;
     booted_ns = BOOT_NS;
-    wall_offset_ms = 0;
+    wall_offset_ms = wall_skew_ms = 0;
     random_state = seed;
 }
 
@@ -61,6 +64,11 @@ void sim_reboot(void)
 void sim_wall_step(int64_t ms)
 {
     wall_offset_ms += ms;
+}
+
+void sim_wall_skew(int64_t ms)
+{
+    wall_skew_ms = ms;
 }
 
 uint64_t sim_now_ms(void)
@@ -111,6 +119,8 @@ static void make_auth(struct sim_node *n)
     n->tables.auth = &n->auth;
 }
 
+struct retained_replica *sim_replica;
+
 static void make_tables(struct sim_node *n)
 {
     struct node_tables *t = &n->tables;
@@ -121,9 +131,12 @@ static void make_tables(struct sim_node *n)
         t->key = t->store->identity.hash_key; /* groups are the same at every start */
     }
     t->route_key = t->key;
+    node_cluster_tables(t);
+    stamp_start(t);
     t->shard_count = n->shard_count;
     t->started_ms = clock_mono_ns() / 1000000;
     atomic_init(&t->config, n->config);
+    t->retained_quota.replica = sim_replica;
     t->retained_quota.count_max = n->config->limits.max_retained_messages;
     t->retained_quota.bytes_max = n->config->limits.max_retained_bytes;
     t->session_quota.max = n->config->limits.max_sessions;
@@ -142,7 +155,18 @@ static void make_tables(struct sim_node *n)
     t->listeners[0].packet_bytes_max = n->config->mqtt.max_packet_size;
     t->listeners[0].shard_count = n->shard_count;
     for (unsigned i = 0; i < SHARDS_MAX; i++) {
-        t->listeners[0].fds[i] = SIM_FIRST_FD + SIM_SOCKETS_MAX + (int)i;
+        t->listeners[0].fds[i] = SIM_LISTEN_FD + (int)i;
+    }
+}
+
+static void make_cluster(struct sim_node *n)
+{
+    int rc = node_cluster_make(n->config, n->tables.store, &n->tables.cluster);
+
+    assert(rc == 0);
+    if (n->tables.cluster) {
+        n->tables.cluster->listen_fd = SIM_PEERS_FD;
+        n->tables.cluster->gossip_fd = SIM_PEERS_FD + 1;
     }
 }
 
@@ -191,6 +215,8 @@ int sim_node_start(struct sim_node *n, unsigned shard_count, const char *const *
     n->shard_count = shard_count;
     n->config = make_config(settings);
     n->tables.store = store;
+    nodes_open++;
+    make_cluster(n);
     make_tables(n);
     conn_set_handler(&dispatch_conn_handler);
     log_setup(STDERR_FILENO, LOG_ERROR, LOG_TEXT);
@@ -232,12 +258,15 @@ void sim_node_close(struct sim_node *n)
     }
     mail_office_free(n->office);
     route_table_free(n->tables.routes);
+    node_cluster_free(n->tables.cluster);
     ledger_free(n->tables.ledger);
     ban_list_free(n->auth.bans);
     user_rates_free(n->auth.rates);
     config_free(n->config);
     sim_net_deinit(&n->net);
-    clock_set(NULL);
+    if (--nodes_open == 0) {
+        clock_set(NULL);
+    }
 }
 
 void sim_node_turn(struct sim_node *n, unsigned shard)
@@ -337,6 +366,11 @@ const char *sim_node_leftover(struct sim_node *n)
         sim_node_advance(i == 0 ? 6000 : EXPIRY_STEP_MS);
     }
     sim_node_settle(n);
+    return sim_node_left(n);
+}
+
+const char *sim_node_left(const struct sim_node *n)
+{
     for (unsigned i = 0; i < n->shard_count; i++) {
         const char *what = leftover_of(n, i);
         if (what) {

@@ -28,8 +28,12 @@ struct sim_node {
     void *disk_arg;
 };
 
+/* Of nodes that are started from now on; NULL: they are alone. */
+extern struct retained_replica *sim_replica;
+
 /* Build and start; arguments: pairs for `--set`, "key=value", ended by NULL; may be NULL. All memory must be there:
- * asserted. One at a time. The clock and the chance begin anew. */
+ * asserted. With cluster.listen it is one of several, if it has a world (sim_io.h). The clock and the chance begin
+ * anew. */
 void sim_node_open(struct sim_node *node, unsigned shard_count, const char *const *settings);
 
 /* The same without a new beginning, for one that is started again: sim_begin comes first in a story. store: opened, not
@@ -47,6 +51,7 @@ void sim_node_stop(struct sim_node *node);
 void sim_begin(uint64_t seed);  /* the clock, and what the node takes for chance */
 void sim_reboot(void);          /* the monotonic clock begins anew; no node is there */
 void sim_wall_step(int64_t ms); /* somebody sets the wall clock */
+void sim_wall_skew(int64_t ms); /* the node that turns next has a wall clock that is so far ahead */
 uint64_t sim_now_ms(void);      /* since sim_begin; no step, no reboot */
 uint64_t sim_wall_now_ms(void);
 
@@ -61,5 +66,7 @@ bool sim_ended(const struct sim_socket *s);
 
 /* Close what is open, let all sessions expire, and name what is left; NULL: nothing. */
 const char *sim_node_leftover(struct sim_node *node);
+/* The same, without doing anything for it. */
+const char *sim_node_left(const struct sim_node *node);
 
 #endif

@@ -137,6 +137,13 @@ static void on_conflict(void *arg, const struct member *claimed)
     node->told_conflict++;
 }
 
+static void on_foreign(void *arg, const struct member *member)
+{
+    (void)arg;
+    (void)member;
+    abort(); /* all are of one cluster */
+}
+
 /* What it was told is what its table says. */
 static void check_mirror(struct net_node *node)
 {
@@ -197,7 +204,7 @@ void net_start(struct net *net, unsigned i)
     struct net_node *node = &net->nodes[i];
     struct swim_options options = {
         .self = {.id = net_id(i), .boot = ++node->boot, .wire_max = 1, .shards = 2},
-        .driver = {.arg = node, .send = on_send, .changed = on_changed, .conflict = on_conflict},
+        .driver = {.arg = node, .send = on_send, .changed = on_changed, .conflict = on_conflict, .foreign = on_foreign},
         .now_ms = net->now_ms,
         .seed = prng_next(&net->prng)};
 

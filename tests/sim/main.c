@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/sim/cluster.h"
 #include "tests/sim/plant.h"
 #include "tests/sim/world.h"
 
@@ -30,10 +31,17 @@
 #define TWICE 16u
 #define REPORTED_MAX 10u /* failures are shown up to this number; then only counted */
 
+static bool several; /* nodes: cluster.h, not world.h */
+
 struct totals {
     struct world_result sum; /* its numbers only */
     unsigned seeds, failed;
 };
+
+static void run_story(uint64_t seed, bool verbose, struct world_result *ret_result)
+{
+    (several ? cluster_run : world_run)(seed, verbose, ret_result);
+}
 
 /* ---- the child ---- */
 
@@ -43,7 +51,7 @@ static void run_child(uint64_t seed, int to)
     struct world_result result;
 
     setitimer(ITIMER_VIRTUAL, &limit, NULL);
-    world_run(seed, false, &result);
+    run_story(seed, false, &result);
     _exit(write(to, &result, sizeof(result)) == sizeof(result) ? 0 : 1);
 }
 
@@ -183,12 +191,22 @@ static void report(const struct totals *t)
     fflush(stdout);
 }
 
+static unsigned first_plant(void)
+{
+    return several ? PLANTS_OF_ONE + 1 : 1;
+}
+
+static unsigned plants_end(void)
+{
+    return several ? plant_count : PLANTS_OF_ONE;
+}
+
 /* Each plant until it is found. Returns how many were not. */
 static unsigned run_plants(uint64_t from)
 {
     unsigned missed = 0;
 
-    for (unsigned id = 1; id < plant_count; id++) {
+    for (unsigned id = first_plant(); id < plants_end(); id++) {
         struct totals t = {0};
         plant_use((enum plant_id)id);
         run_seeds(from, plants[id].seeds_max, 1, true, &t);
@@ -215,7 +233,7 @@ static int run_one(uint64_t seed, bool verbose)
     static struct totals t;
     struct world_result result;
 
-    world_run(seed, verbose, &result);
+    run_story(seed, verbose, &result);
     add(&t, &result);
     report(&t);
     printf("trace %016llx\n", (unsigned long long)result.trace);
@@ -250,13 +268,13 @@ static int run_range(uint64_t from, unsigned count, bool with_plants)
     if (with_plants) {
         missed = run_plants(from);
     }
-    unsigned tried = with_plants ? plant_count - 1 : 0;
+    unsigned tried = with_plants ? plants_end() - first_plant() : 0;
     return summary(t.seeds - t.failed + tried - missed, t.failed + missed);
 }
 
 static int list_plants(void)
 {
-    for (unsigned i = 1; i < plant_count; i++) {
+    for (unsigned i = first_plant(); i < plants_end(); i++) {
         printf("%-24s %4u seeds  %s\n", plants[i].name, plants[i].seeds_max, plants[i].what);
     }
     return 0;
@@ -314,6 +332,8 @@ int main(int argc, char **argv)
         } else if (strcmp(arg, "--plant") == 0 && left >= 1) {
             plant_use(find_plant(argv[++i]));
             with_plants = false;
+        } else if (strcmp(arg, "--cluster") == 0) {
+            several = true;
         } else if (strcmp(arg, "--strict") == 0) {
             world_strict = true;
         } else if (strcmp(arg, "--verbose") == 0) {
@@ -328,7 +348,7 @@ int main(int argc, char **argv)
     }
     if (only_plants) {
         unsigned missed = run_plants(from);
-        return summary(plant_count - 1 - missed, missed);
+        return summary(plants_end() - first_plant() - missed, missed);
     }
     return single ? run_one(one, verbose) : hours >= 0 ? run_hours(hours) : run_range(from, count, with_plants);
 }

@@ -15,6 +15,8 @@ const struct plant plants[] = {
     {"none", "as it is", 0},
 #define PLANT(id, name, seeds, what) {name, what, seeds},
 #include "tests/sim/plants.h"
+    {"", "", 0},
+#include "tests/sim/cluster_plants.h"
 #undef PLANT
 };
 const unsigned plant_count = COUNT_OF(plants);
@@ -170,9 +172,10 @@ WRAP(int, retained_set, struct retained *retained, struct message *msg)
     return planted_once_in(PLANT_RETAINED_IGNORED, 5) ? 0 : __real_retained_set(retained, msg);
 }
 
-WRAP(bool, retained_clear, struct retained *retained, struct slice topic, uint64_t topic_hash)
+WRAP(int, retained_clear, struct retained *retained, struct slice topic, uint64_t topic_hash,
+     struct message_stamp stamp)
 {
-    return planted(PLANT_RETAINED_LEFT) ? false : __real_retained_clear(retained, topic, topic_hash);
+    return planted(PLANT_RETAINED_LEFT) ? 0 : __real_retained_clear(retained, topic, topic_hash, stamp);
 }
 
 WRAP(enum mqtt_reason, mqtt_disconnect_decode, struct slice body, uint8_t flags, enum mqtt_version version,

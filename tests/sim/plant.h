@@ -12,6 +12,8 @@ enum plant_id {
     PLANT_NONE,
 #define PLANT(id, name, seeds, what) PLANT_##id,
 #include "tests/sim/plants.h"
+    PLANTS_OF_ONE, /* behind those that a story of one node finds */
+#include "tests/sim/cluster_plants.h"
 #undef PLANT
 };
 
@@ -36,6 +38,8 @@ void plant_store(struct store *store);
  * Makefile finds these lines. */
 #define WRAP(type, name, ...) \
     __attribute__((weak)) type __real_##name(__VA_ARGS__); \
+    _Static_assert(__builtin_types_compatible_p(__typeof__(name), __typeof__(__real_##name)), \
+                   "as the product has it"); \
     type __wrap_##name(__VA_ARGS__); \
     type __wrap_##name(__VA_ARGS__)
 

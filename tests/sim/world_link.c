@@ -27,7 +27,7 @@ static struct world *listening;
 
 WRAP(bool, disconnect_from_client, struct conn *conn, const struct mqtt_frame *frame)
 {
-    for (unsigned i = 0; i < listening->link_count; i++) {
+    for (unsigned i = 0; listening && i < listening->link_count; i++) {
         const struct sim_socket *s = listening->links[i].socket;
         if (s && s->stream == &conn->stream && (frame->body.len == 0 || frame->body.ptr[0] == 0)) {
             guest_left(party_now(listening), i);

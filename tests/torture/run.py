@@ -136,9 +136,11 @@ def play(flow, scene):
 
 
 class Torture:
+    flows, scene = FLOWS, Scene
+
     def __init__(self, opts, library, quick):
         self.quick, self.serial, self.passed, self.failures = quick, 0, 0, 0
-        self.broker = Broker(opts, {"sys_interval": "1s", "log.level": "warn"})
+        self.broker = Broker(opts, {"sys_interval": "1s", "log.level": "warn", **self.settings(opts)})
         path = os.path.join(self.broker.directory, "memory")
         self.memory = Memory(path)
         os.environ["FAILING_MALLOC"] = path
@@ -151,6 +153,16 @@ class Torture:
         self.sys = SysTopics(self.broker.port)
         self.baseline = self.counts()
 
+    def settings(self, opts):
+        """More than a lone broker has."""
+        return {}
+
+    def stop(self):
+        """What was wrong."""
+        problems = self.broker.stop()
+        self.broker.remove()
+        return problems
+
     def counts(self):
         self.sys.close()  # a failure may have hit this very connection, or a figure on its way to it
         self.sys = SysTopics(self.broker.port)
@@ -160,7 +172,7 @@ class Torture:
     def step(self, flow, fail_in, period=0):
         """Returns whether the failure was reached, or None when something was wrong."""
         self.serial += 1
-        scene = Scene(self.broker.port, self.memory, self.serial, fail_in, period)
+        scene = self.scene(self.broker.port, self.memory, self.serial, fail_in, period)
         try:
             reached = play(flow, scene)
             scene.end()
@@ -196,7 +208,7 @@ class Torture:
     def bad_times(self):
         """Not one failure but many: each k-th allocation of a flow."""
         for period in BAD_TIMES[::2] if self.quick else BAD_TIMES:
-            for flow in FLOWS:
+            for flow in self.flows:
                 if not hasattr(flow, "most"):
                     self.passed += self.step(flow, 1 + period // 2, period) is not None
 
@@ -211,17 +223,17 @@ class Torture:
             print("FAILED: left behind: %s" % ", ".join("%s %d, was %d" % (name, now[name], self.baseline[name])
                                                        for name in COUNTED if now[name] != self.baseline[name]))
         self.passed += now == self.baseline
-        for flow in FLOWS:
+        for flow in self.flows:
             self.passed += self.step(flow, 0) is False
 
     def run(self):
-        for flow in FLOWS:
+        for flow in self.flows:
             self.sweep(flow)
         self.bad_times()
         self.after()
 
 
-def main():
+def main(torture_class=Torture):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     Options.add_arguments(parser)
     parser.add_argument("--library", help="failing_malloc.so (default: beside the broker)")
@@ -233,7 +245,7 @@ def main():
         print("no %s" % library if not args.mosquitto else "only for our own broker")
         print("0 passed, 1 failed, 0 skipped")
         return 1
-    torture = Torture(opts, library, args.quick)
+    torture = torture_class(opts, library, args.quick)
     died = False
     try:
         torture.run()
@@ -242,10 +254,9 @@ def main():
         print("FAILED: the sweep ended: %s" % e)
         if not isinstance(e, AssertionError):
             traceback.print_exc(file=sys.stdout)
-    for problem in torture.broker.stop():
+    for problem in torture.stop():
         print("FAILED: %s" % problem)
         died = True
-    torture.broker.remove()
     failed = torture.failures + died
     print("%d passed, %d failed, 0 skipped" % (torture.passed, failed))
     return 1 if failed else 0

@@ -88,17 +88,26 @@ static inline void on_conflict(void *arg, const struct member *claimed)
     conflicts++;
 }
 
+static unsigned foreigners;
+
+static inline void on_foreign(void *arg, const struct member *member)
+{
+    (void)arg;
+    (void)member;
+    foreigners++;
+}
+
 static inline struct swim_options options(void)
 {
     return (struct swim_options){.self = record(ME, MEMBER_ALIVE, BOOT, 0).member,
-                                 .driver = {NULL, on_send, on_changed, on_conflict},
+                                 .driver = {NULL, on_send, on_changed, on_conflict, on_foreign},
                                  .now_ms = START_MS,
                                  .seed = 5};
 }
 
 static inline void look_away(void)
 {
-    sent_count = changes = conflicts = 0;
+    sent_count = changes = conflicts = foreigners = 0;
 }
 
 static inline void begin(void)

@@ -185,6 +185,59 @@ static void test_stop(void)
     mem_store_free(disk);
 }
 
+/* Shard `home` alone, and the disk. */
+static void turn_one(unsigned home)
+{
+    for (unsigned i = 0; i < 10; i++) {
+        sim_node_turn(&node, home);
+        mem_store_settle(disk);
+    }
+}
+
+static unsigned home_of(const char *client_id)
+{
+    return broker_home(&node.brokers[0], broker_hash(&node.brokers[0], slice_str(client_id)));
+}
+
+static void put(struct sim_socket *s, const char *hex)
+{
+    struct slice bytes = unit_hex(hex);
+
+    sim_send(s, bytes);
+    free((void *)bytes.ptr);
+}
+
+/* A QoS 2 message comes again, by a new connection, while another shard has not yet answered for the first: PUBREC
+ * waits for that answer too. */
+static void test_repeated_early(void)
+{
+    begin(2);
+    unsigned home = home_of("b");
+    struct sim_socket *a = sim_connect(&node.net, 0), *b = sim_connect(&node.net, home);
+    CHECK(home_of("a") != home);
+    say(a, CONNECT_A);
+    say(a, SUBSCRIBE);
+    say(b, CONNECT_B);
+    let_write();
+    CHECK(heard(a, NEW_SESSION SUBACK) && heard(b, NEW_SESSION));
+    put(b, "34 06 0001 74 0007 78");
+    turn_one(home);
+    CHECK(heard(b, ""));
+    b->reset = true;
+    turn_one(home);
+    b = sim_connect(&node.net, home);
+    put(b, CONNECT_B);
+    turn_one(home);
+    CHECK(heard(b, OLD_SESSION));
+    put(b, "3c 06 0001 74 0007 78");
+    turn_one(home);
+    CHECK(heard(b, ""));
+    let_write();
+    CHECK(heard(b, "50 02 0007") && heard(a, DELIVERED));
+    sim_node_close(&node);
+    mem_store_free(disk);
+}
+
 static void test_clocks(void)
 {
     begin(1);
@@ -203,4 +256,5 @@ static void test_clocks(void)
 }
 
 UNIT_MAIN("sim/sim_node", {"a crash takes back nothing that was told", test_crash},
-          {"DUP after two crashes", test_crash_twice}, {"an orderly stop", test_stop}, {"clocks", test_clocks})
+          {"DUP after two crashes", test_crash_twice}, {"an orderly stop", test_stop},
+          {"a QoS 2 message that comes again too early", test_repeated_early}, {"clocks", test_clocks})

@@ -208,5 +208,56 @@ static void test_again(void)
     config_free(c);
 }
 
+#define SECURE "key_file: k, certificate: c, key: k, ca: a"
+
+/* A cluster section, and the sentence about it; NULL: it is right. */
+static const struct {
+    const char *name, *text, *want;
+} clusters[] = {
+    {"nothing", "{}", NULL},
+    {"open", "{listen: '127.0.0.1:1', insecure: true}", NULL},
+    {"secure", "{listen: '10.0.0.1:7000', " SECURE "}", NULL},
+    {"IPv6", "{listen: '[::1]:65535', insecure: true, advertise: '[fe80::1]:1', seeds: ['[::2]:2']}", NULL},
+    {"names", "{listen: '127.0.0.1:1', insecure: true, advertise: 'a.example:1', seeds: ['b.example:2', '10.0.0.1:3']}",
+     NULL},
+    {"its own address as a seed", "{listen: '127.0.0.1:1', insecure: true, seeds: ['127.0.0.1:1']}", NULL},
+    {"no port", "{listen: 'here', insecure: true}", "cluster.listen: here is not ADDRESS:PORT"},
+    {"an empty port", "{listen: 'here:', insecure: true}", "cluster.listen: here: is not ADDRESS:PORT"},
+    {"no address", "{listen: ':7', insecure: true}", "cluster.listen: :7 is not ADDRESS:PORT"},
+    {"port 0", "{listen: 'a:0', insecure: true}", "cluster.listen: a:0 is not ADDRESS:PORT"},
+    {"port 65536", "{listen: 'a:65536', insecure: true}", "cluster.listen: a:65536 is not ADDRESS:PORT"},
+    {"a port without end", "{listen: 'a:100000000000000000001', insecure: true}",
+     "cluster.listen: a:100000000000000000001 is not ADDRESS:PORT"},
+    {"a port by name", "{listen: 'a:mqtt', insecure: true}", "cluster.listen: a:mqtt is not ADDRESS:PORT"},
+    {"IPv6 without brackets", "{listen: '::1:7', insecure: true}", "cluster.listen: ::1:7 is not ADDRESS:PORT"},
+    {"half a bracket", "{listen: '[::1:7', insecure: true}", "cluster.listen: [::1:7 is not ADDRESS:PORT"},
+    {"advertise", "{listen: 'a:1', insecure: true, advertise: b}", "cluster.advertise: b is not ADDRESS:PORT"},
+    {"a seed", "{listen: 'a:1', insecure: true, seeds: ['b:1', c]}", "cluster.seeds: c is not HOST:PORT"},
+    {"seeds alone", "{seeds: ['b:1']}", "cluster.seeds needs cluster.listen, where other nodes reach this one"},
+    {"no key file", "{listen: 'a:1', certificate: c, key: k, ca: a}",
+     "cluster.key_file is needed, or cluster.insecure for gossip that anybody can make"},
+    {"no CA", "{listen: 'a:1', key_file: f, certificate: c, key: k}",
+     "cluster.certificate, cluster.key and cluster.ca are needed, or cluster.insecure for links that anybody can read"},
+};
+
+static void test_cluster(void)
+{
+    for (size_t i = 0; i < COUNT_OF(clusters); i++) {
+        struct config *c = NULL;
+        char error[512] = "", text[512];
+
+        snprintf(text, sizeof(text), "listeners: ['tcp://127.0.0.1:1']\ncluster: %s\n", clusters[i].text);
+        int rc = config_load_text(text, strlen(text), error, sizeof(error), &c);
+        const char *end = strstr(error, clusters[i].want ? clusters[i].want : "\n");
+        CHECK_CASE(clusters[i].name, clusters[i].want ? rc != 0 && end && strcmp(end, clusters[i].want) == 0 : rc == 0);
+        if (rc == 0) {
+            config_free(c);
+        } else if (!end) {
+            fprintf(stderr, "%s: got: %s\n", clusters[i].name, error);
+        }
+    }
+}
+
 UNIT_MAIN("broker/base/config_check", {"what follows", test_good}, {"listeners that do not fit", test_bad},
-          {"other parts that do not fit", test_bad_texts}, {"bits", test_bits}, {"a second time", test_again})
+          {"other parts that do not fit", test_bad_texts}, {"bits", test_bits}, {"a second time", test_again},
+          {"the cluster section", test_cluster})

@@ -31,7 +31,7 @@ static const char all_keys[] =
     "memory_users: [sensor, meter]\n"
     "cluster: {listen: '127.0.0.1:7000', advertise: 'a.example:7001', name: c, seeds: ['b.example:7000', "
     "'[::1]:7001'],\n"
-    "  key_file: k, certificate: c.pem, key: c.key, ca: ca, insecure: true, suback: strict}\n"
+    "  key_file: k, certificate: c.pem, key: c.key, ca: ca, insecure: true, suback: strict, bootstrap_expect: 3}\n"
     "ban: {auth_failures: 1, window: 1s, time: 365d, flaps: 2, flap_window: 2s, flap_time: 3s}\n";
 
 /* And of a listener, but for the mode, which goes with a Unix socket. */

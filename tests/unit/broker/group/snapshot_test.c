@@ -198,6 +198,7 @@ static void test_entries(void)
 {
     begin();
     struct message *m = written_message("a/b", "hello");
+    struct message *stamped = written_stamped("a/b", "hello", WRITTEN_STAMP);
     struct queue_extra *ids = calloc(1, sizeof(*ids) + 4), *share = calloc(1, sizeof(*share));
     assert(ids && share);
     ids->ids_len = 4;
@@ -212,6 +213,7 @@ static void test_entries(void)
         {"sent", {.message = m, .extra = share, .state = QUEUE_SENT, .qos = 2, .sent_before = true}},
         {"released", {.state = QUEUE_RELEASED, .qos = 2, .sent_before = true}},
         {"released, of a share", {.extra = share, .state = QUEUE_RELEASED, .qos = 2}},
+        {"waiting, with a stamp", {.message = stamped, .state = QUEUE_WAITING, .qos = 1}},
     };
 
     for (size_t i = 0; i < COUNT_OF(entries); i++) {
@@ -220,8 +222,27 @@ static void test_entries(void)
     CHECK(vectors_count("entry") == COUNT_OF(entries));
     free(ids);
     free(share);
+    message_unref(stamped);
     CHECK(atomic_load(&m->refs) == 1);
     message_unref(m);
+    finish();
+}
+
+/* A row from before there were stamps: as old as can be, and this node's. */
+static void test_unstamped(void)
+{
+    struct buf row = {0};
+    struct message *m = written_message("a/b", "hello"), *got = NULL;
+
+    begin();
+    world.origin = 7;
+    snapshot_put_retained(&row, m);
+    CHECK(snapshot_get_retained(buf_slice(&row), &world, &got) == 0);
+    CHECK(got && message_stamp_cmp(message_stamp(got), (struct message_stamp){0, 7}) == 0);
+    world.origin = 0;
+    message_unref(got);
+    message_unref(m);
+    buf_deinit(&row);
     finish();
 }
 
@@ -238,6 +259,13 @@ static void test_the_rest(void)
     message_unref(got);
     message_unref(m);
     check_row(RETAINED, "retained", &row);
+    m = written_stamped("a/b", "hello", WRITTEN_STAMP);
+    snapshot_put_retained(&row, m);
+    CHECK(snapshot_get_retained(buf_slice(&row), &world, &got) == 0);
+    CHECK(got && message_stamp_cmp(message_stamp(got), WRITTEN_STAMP) == 0);
+    message_unref(got);
+    message_unref(m);
+    check_row(RETAINED, "retained with its stamp", &row);
     snapshot_put_applied(&row, 0x0102030405060708, 0x1112131415161718);
     CHECK(snapshot_get_applied(buf_slice(&row), &lsn, &digest) == 0);
     CHECK(lsn == 0x0102030405060708 && digest == 0x1112131415161718);
@@ -516,7 +544,39 @@ static void test_due_for_nothing(void)
     fixture_deinit(&f);
 }
 
+static void test_cluster(void)
+{
+    static const struct {
+        const char *name;
+        unsigned len, version;
+        int want;
+    } rows[] = {
+        {"as written", 17, SNAPSHOT_VERSION, 0},
+        {"empty", 0, 0, -EBADMSG},
+        {"no id", 1, SNAPSHOT_VERSION, -EBADMSG},
+        {"cut", 16, SNAPSHOT_VERSION, -EBADMSG},
+        {"too long", 18, SNAPSHOT_VERSION, -EBADMSG},
+        {"of a later version", 17, SNAPSHOT_VERSION + 1, -EPROTONOSUPPORT},
+    };
+    uint8_t key[SNAPSHOT_KEY_MAX], id[SNAPSHOT_CLUSTER_ID], got[SNAPSHOT_CLUSTER_ID];
+    struct buf b = {0};
+
+    CHECK(slice_eq(snapshot_key_group(key, SNAPSHOT_NODE, SNAPSHOT_CLUSTER), SLICE("\xff\xff"
+                                                                                   "c")));
+    memset(id, 7, sizeof(id));
+    snapshot_put_cluster(&b, id);
+    CHECK(b.len == 17);
+    buf_u8(&b, 0);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        b.ptr[0] = (uint8_t)rows[i].version;
+        memset(got, 0, sizeof(got));
+        CHECK_CASE(rows[i].name, snapshot_get_cluster(slice_of(b.ptr, rows[i].len), got) == rows[i].want);
+        CHECK_CASE(rows[i].name, (memcmp(got, id, sizeof(id)) == 0) == (rows[i].want == 0));
+    }
+    buf_deinit(&b);
+}
+
 UNIT_MAIN("broker/group/snapshot", {"keys", test_keys}, {"order of keys", test_key_order}, {"entries", test_entries},
-          {"retained messages and what is applied", test_the_rest}, {"bad entries", test_bad_entries},
-          {"sessions", test_sessions}, {"memory runs out", test_restore_memory}, {"bad queues", test_bad_queues},
-          {"due for nothing", test_due_for_nothing})
+          {"retained messages and what is applied", test_the_rest}, {"no stamp", test_unstamped},
+          {"bad entries", test_bad_entries}, {"sessions", test_sessions}, {"memory runs out", test_restore_memory},
+          {"bad queues", test_bad_queues}, {"due for nothing", test_due_for_nothing}, {"the cluster", test_cluster})

@@ -46,7 +46,7 @@ static inline struct principal *written_principal(struct user_rates *rates)
 }
 
 /* QoS 2, with one User Property (0x26), all numbers other than 0. */
-static inline struct message *written_message(const char *topic, const char *payload)
+static inline struct message *written_stamped(const char *topic, const char *payload, struct message_stamp stamp)
 {
     struct message *m = message_new(&(struct message_source){
         .topic = slice_str(topic),
@@ -55,6 +55,7 @@ static inline struct message *written_message(const char *topic, const char *pay
         .topic_hash = test_hash(slice_str(topic)),
         .publisher = 0x0102030405060708,
         .expires_at_ms = WRITTEN_MS + 60000,
+        .stamp = stamp,
         .packet_id = 513,
         .qos = 2,
         .retain = true,
@@ -62,6 +63,13 @@ static inline struct message *written_message(const char *topic, const char *pay
     assert(m);
     return m;
 }
+
+static inline struct message *written_message(const char *topic, const char *payload)
+{
+    return written_stamped(topic, payload, (struct message_stamp){0});
+}
+
+#define WRITTEN_STAMP ((struct message_stamp){WRITTEN_MS << MESSAGE_STAMP_SHIFT | 9, 0x8070605040302010})
 
 static inline struct will *written_will(struct user_rates *rates)
 {
@@ -102,7 +110,7 @@ struct written_step {
 struct written {
     struct written_step steps[WRITTEN_STEPS_MAX];
     unsigned count;
-    struct message *message, *other, *clear;
+    struct message *message, *other, *clear, *stamped, *grave;
     struct session_share *share;
     struct session session; /* of every outcome; last, for it ends with its client id */
 };
@@ -197,6 +205,16 @@ static inline void written_queues(struct written *w)
     step = written_add(w, "retain nothing", COMMAND_RETAIN);
     step->uid = 0;
     step->command.retain = w->clear;
+    step = written_add(w, "retain with its stamp", COMMAND_RETAIN);
+    step->uid = 0;
+    step->command.retain = w->stamped;
+    step = written_add(w, "retain nothing with its stamp", COMMAND_RETAIN);
+    step->uid = 0;
+    step->command.retain = w->grave;
+    step = written_add(w, "publish with a stamp", COMMAND_PUBLISH);
+    step->command.publish = (struct queue_item){.message = w->stamped, .qos = 1};
+    step->outcome.number = 7;
+    step->outcome.dropped = UINT64_MAX;
 }
 
 static inline void written_init(struct written *w, struct user_rates *rates)
@@ -205,6 +223,8 @@ static inline void written_init(struct written *w, struct user_rates *rates)
     w->message = written_message("a/b", "hello");
     w->other = make_message(SLICE("t"), SLICE(""), MESSAGE_NEVER);
     w->clear = make_message(SLICE("a/b"), SLICE(""), MESSAGE_NEVER);
+    w->stamped = written_stamped("a/b", "hello", WRITTEN_STAMP);
+    w->grave = written_stamped("a/b", "", WRITTEN_STAMP);
     written_claims(w, rates);
     written_subscriptions(w);
     written_queues(w);
@@ -221,6 +241,8 @@ static inline void written_deinit(struct written *w)
     message_unref(w->message);
     message_unref(w->other);
     message_unref(w->clear);
+    message_unref(w->stamped);
+    message_unref(w->grave);
     free(w->share);
 }
 

@@ -55,7 +55,7 @@ static bool same_message(const struct message *a, const struct message *b)
     return slice_eq(message_topic(a), message_topic(b)) && slice_eq(message_properties(a), message_properties(b)) &&
            slice_eq(message_payload(a), message_payload(b)) && a->qos == b->qos && a->retain == b->retain &&
            a->packet_id == b->packet_id && a->expires_at_ms == b->expires_at_ms && a->publisher == b->publisher &&
-           a->topic_hash == b->topic_hash;
+           a->topic_hash == b->topic_hash && message_stamp_cmp(message_stamp(a), message_stamp(b)) == 0;
 }
 
 static bool same_will(const struct will *a, const struct will *b)
@@ -371,8 +371,13 @@ static const struct {
     {"nothing", "", -EBADMSG},
     {"half a head", "01 0000018bcfe5", -EBADMSG},
     {"a batch of nothing", HEAD, 0},
-    {"of a later version", "02 0000018bcfe56800", -EPROTONOSUPPORT},
-    {"of a later version, with another head", "02 00", -EPROTONOSUPPORT},
+    {"of version 2, a batch of nothing", "02 0000018bcfe56800", 0},
+    {"of a later version", "03 0000018bcfe56800", -EPROTONOSUPPORT},
+    {"of a later version, with another head", "03 00", -EPROTONOSUPPORT},
+    {"a stamp of nothing",
+     HEAD "ff 0000002e " TIMES "0a 0000 0001 00000000 00000000 61 0000000000000000 0000000000000000", -EBADMSG},
+    {"a stamp", HEAD "ff 0000002e " TIMES "0a 0000 0001 00000000 00000000 61 0000000000000000 0000000000000001", 0},
+    {"a stamp cut off", HEAD "ff 00000026 " TIMES "0a 0000 0001 00000000 00000000 61 0000000000000001", -EBADMSG},
     {"of no version", "00 0000018bcfe56800", -EPROTONOSUPPORT},
     {"type 17", HEAD "11 0000000a " TO, -EBADMSG},
     {"type 254", HEAD "fe 0000000a " TO, -EBADMSG},

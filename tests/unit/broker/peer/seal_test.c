@@ -112,6 +112,30 @@ static void test_rotation(void)
     }
 }
 
+/* Other keys in a seal that lives: what was on its way still opens, and only once. */
+static void test_rotation_alive(void)
+{
+    struct seal_ring old = ring_of("old"), new = ring_of("new"), both = new;
+    struct seal *a = make(&ann, 1, "c", &old), *b = make(&bob, 1, "c", &old);
+    struct buf first = {0}, second = {0}, third = {0};
+
+    memcpy(both.keys[1], old.keys[0], SEAL_KEY_BYTES);
+    both.count = 2;
+    CHECK(seal_close(a, SLICE("1"), &first) == 0 && seal_close(a, SLICE("2"), &second) == 0);
+    CHECK(opens(b, &first, "1"));
+    seal_ring_set(b, &both);
+    CHECK(!opens(b, &first, "1") && opens(b, &second, "2"));
+    seal_ring_set(a, &both);
+    CHECK(seal_close(a, SLICE("3"), &third) == 0);
+    seal_ring_set(b, &new);
+    CHECK(opens(b, &third, "3") && !opens(b, &second, "2"));
+    buf_deinit(&first);
+    buf_deinit(&second);
+    buf_deinit(&third);
+    seal_free(a);
+    seal_free(b);
+}
+
 static void test_files(void)
 {
 #define KEY "00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF\n"
@@ -145,4 +169,4 @@ static void test_files(void)
 }
 
 UNIT_MAIN("broker/peer/seal", {"there", test_there}, {"again and late", test_replay}, {"rotation", test_rotation},
-          {"files", test_files})
+          {"rotation of one that lives", test_rotation_alive}, {"files", test_files})

@@ -33,7 +33,7 @@ static int set(struct retained *r, const char *topic, const char *payload, uint6
 
 static bool clear(struct retained *r, const char *topic)
 {
-    return retained_clear(r, slice_str(topic), test_hash(slice_str(topic)));
+    return retained_clear(r, slice_str(topic), test_hash(slice_str(topic)), (struct message_stamp){0}) == 1;
 }
 
 static struct message *get(struct retained *r, const char *topic, uint64_t now_ms)

@@ -486,8 +486,51 @@ static void test_no_memory(void)
     end();
 }
 
+/* The load that is kept is what the members come to, whatever happens to them. */
+static void test_load(void)
+{
+    begin();
+    CHECK(share_table_changed(table) == NULL);
+    for (uint64_t session = 1; session <= 8; session++) {
+        join((struct share_member){.session = session,
+                                   .window = (uint32_t)session * 4,
+                                   .online = session % 3 != 0,
+                                   .options = {.qos = session % 2}});
+    }
+    for (unsigned i = 0; i < 3000; i++) {
+        uint64_t session = 1 + prng_below(&prng, 8);
+        unsigned what = prng_below(&prng, 8);
+        if (what == 0) {
+            share_group_presence(group, session, prng_below(&prng, 2), 1 + prng_below(&prng, 30));
+        } else if (what == 1) {
+            share_group_settle(group, session, prng_below(&prng, 20));
+        } else if (what == 2 && share_group_count(group) > 1) {
+            share_group_leave(group, session);
+        } else if (what == 3) {
+            join((struct share_member){.session = session, .window = 9, .online = true, .options = {.qos = 1}});
+        } else {
+            pick_one((enum share_strategy)prng_below(&prng, 5), prng_below(&prng, 3));
+        }
+        struct share_load want = {0}, got = share_group_load(group);
+        for (uint32_t m = 0; m < group->count; m++) {
+            const struct share_member *is = &group->members[m]->is;
+            want.online += is->online;
+            want.offline += !is->online && is->options.qos > 0;
+            want.room += !is->online ? 0 : is->window < SHARE_ROOM ? is->window : SHARE_ROOM;
+            want.outstanding += is->online ? is->outstanding : 0;
+        }
+        CHECK(memcmp(&want, &got, sizeof(got)) == 0);
+    }
+    CHECK(share_table_changed(table) == group);
+    CHECK(share_table_changed(table) == NULL && !share_table_members_changed(table));
+    share_group_presence(group, group->members[0]->is.session, !group->members[0]->is.online, 5);
+    CHECK(share_table_members_changed(table));
+    end();
+}
+
 UNIT_MAIN("broker/topic/share_group", {"table", test_table}, {"table close", test_table_close},
           {"join and leave", test_join_and_leave}, {"pick", test_pick}, {"counting", test_counting},
           {"settle", test_settle}, {"presence", test_presence}, {"round and leaving", test_round_and_leaving},
           {"sticky leaves", test_sticky_leaves}, {"hash topic", test_hash_topic},
-          {"random is even", test_random_is_even}, {"against model", test_against_model}, {"no memory", test_no_memory})
+          {"random is even", test_random_is_even}, {"against model", test_against_model}, {"load", test_load},
+          {"no memory", test_no_memory})
