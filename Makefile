@@ -129,7 +129,7 @@ $(B)/failing_%.so: tests/lib/failing_%.c
 	@mkdir -p $(dir $@)
 	$(CC) $(filter-out -fPIE,$(CFLAGS)) -fPIC -shared -o $@ $<
 
-units: $(UNIT) $(if $(filter release clang,$(BUILD)),$(B)/failing_disk.so)
+units: $(UNIT) $(if $(filter release clang,$(BUILD)),$(B)/failing_disk.so $(B)/failing_malloc.so)
 
 fuzzers: $(FUZZ)
 
