@@ -10,7 +10,9 @@
 #include "broker/flow/dispatch.h"
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
+#include "broker/flow/inquire.h"
 #include "broker/flow/login.h"
+#include "broker/flow/look.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
@@ -46,6 +48,7 @@ int broker_init(struct broker *b, struct node_tables *node, unsigned shard, unsi
     list_init(&b->claims);
     list_init(&b->claims_next);
     list_init(&b->jobs);
+    list_init(&b->inquiries);
     list_init(&b->replays);
     list_init(&b->replays_ready);
     clock_random(&seed, sizeof(seed));
@@ -127,6 +130,7 @@ void broker_deinit(struct broker *b)
     access_deinit(b);
     journal_deinit(b);
     repeat_deinit(b);
+    mishap_deinit(b);
     cluster_shard_free(b);
     buf_deinit(&b->mounted);
     for (unsigned i = 0; i < COUNT_OF(b->frame); i++) {
@@ -324,6 +328,7 @@ static void broker_turn_end(struct shard *shard)
     journal_turn_end(b); /* what came of connections that were lost in sending */
     report_settled(b);
     parcel_post_all(b);
+    inquire_turn(b);
     cluster_turn_end(b);
     if (!list_empty(&b->conns.ready) || !list_empty(&b->conns.dirty) || !list_empty(&b->replays_ready) ||
         !list_empty(&b->congested) || !list_empty(&b->claims) || knocking || sweeping) {
@@ -353,6 +358,7 @@ static void broker_stop(struct shard *shard)
     struct broker *b = shard->broker;
 
     sys_stop(b);
+    inquire_stop(b);
     timer_cancel(shard->timers, &b->due_timer);
     timer_cancel(shard->timers, &b->house_timer);
     cluster_stop(b);

@@ -35,6 +35,7 @@ struct node_tables {
     const struct metrics *metrics[SHARDS_MAX]; /* each written by its shard, read by the control shard */
     unsigned shard_count;
     _Atomic(const struct config *) config; /* set by the main thread; each shard takes it over in its next turn */
+    const struct inquiry_desk *desk;       /* who knows what operators ask (inquire.h); NULL: nobody */
     atomic_uint_least64_t stop_by_ms;      /* monotonic; not 0: send everybody away and stop, at the latest then */
 };
 
@@ -110,6 +111,9 @@ struct broker {
     struct prng prng;
     struct map repeats;            /* struct repeat (repeat.c) */
     struct cluster_shard *cluster; /* owned; NULL: no cluster */
+    struct list inquiries;         /* struct inquiry_work: questions that this shard answers (inquire.c) */
+    struct mishaps *mishaps;       /* owned; NULL: none so far (look.h) */
+    struct inquiries *asked;       /* control shard, owned: those of here and of other nodes */
     bool recovered;                /* its first turn is over (recover.c) */
     uint64_t refused_ms;           /* when the log had it that a message could not be retained */
     uint64_t trimmed_ms;           /* when spare memory was given back last */

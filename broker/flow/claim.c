@@ -37,6 +37,7 @@ void claim_tell(struct broker *b, struct session *session, bool clean)
     Tern__Claim claim, *list[1] = {&claim};
     Tern__Claims claims = TERN__CLAIMS__INIT;
 
+    session->since_s = (uint32_t)(b->shard->wall_ms / 1000);
     if (!b->cluster) {
         return;
     }

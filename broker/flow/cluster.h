@@ -12,6 +12,7 @@
  *     attach.c      a client whose session is on another node: its connection goes on there
  *     catchup.c     retained messages that this node has missed, or another
  *     stamp.c       the clock that decides what is newer
+ *     inquire.c     an operator's question to all shards of all nodes (inquire.h)
  *     claim.c       a client has connected here: whoever else has one of that name sends it away
  *
  * Without a cluster (node->cluster NULL) none of it does anything. */
@@ -39,6 +40,8 @@ enum peer_frame {
     FRAME_FOUND,              /* control */
     FRAME_RETAINED_SUMS = 40, /* control: catchup.c */
     FRAME_RETAINED_PULL,      /* control, the other way */
+    FRAME_INQUIRY,            /* control, of control shards: inquire.c */
+    FRAME_INQUIRY_ANSWER,     /* the same */
     FRAME_ATTACH = 48,        /* durable: attach.c */
     FRAME_ATTACHED,           /* durable */
 };

@@ -1,6 +1,5 @@
 /* The way of a CONNECT (3.1, 3.2): judge it and find out who it is (login.c) on the shard that accepted the connection,
  * move to the home of its client id, claim the session, answer. */
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +42,7 @@ static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, 
               {"peer", LOG_STR(conn_peer(conn, peer))}, {"version", LOG_INT(version)},
               {"reason", LOG_STR(mqtt_reason_name(reason))}, {"detail", LOG_STR(why ? why : "")});
     broker_metric(b, METRIC_CONNECTS_REFUSED, 1);
+    mishap_note(b, c->client_id, (uint8_t)reason, why);
     if (version != MQTT_V5) {
         connack.code = mqtt_connack_code_v3(reason);
         answer = connack.code != 0 && (version != 0 || reason == MQTT_UNSUPPORTED_PROTOCOL_VERSION);
@@ -444,6 +444,7 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
     struct session *session = out.session;
     session->front = conn;
     conn->session = session;
+    conn->clean = c->clean_start;
     if (session->durable) {
         gate_close(conn, GATE_THIS_TURN);
     }

@@ -59,6 +59,13 @@ void deliver_begin(struct broker *b)
     }
 }
 
+/* A delivery is dropped, for this reason. */
+static void drop(struct broker *b, struct session *session, enum metric reason)
+{
+    broker_metric(b, reason, 1);
+    session->dropped++;
+}
+
 /* Whole seconds left of a message's life, at least one [MQTT-3.3.2-6]. */
 static uint32_t expiry_left_s(uint64_t expires_at_ms, uint64_t wall_ms)
 {
@@ -80,11 +87,11 @@ static bool send_publish(struct broker *b, struct conn *conn, struct mqtt_delive
                          struct message *m)
 {
     if (!mount_strip(conn, &d->topic)) { /* subscribed to through another listener */
-        broker_metric(b, METRIC_DROPPED_DENIED, 1);
+        drop(b, conn->session, METRIC_DROPPED_DENIED);
         return false;
     }
     if (too_large(conn, d)) {
-        broker_metric(b, METRIC_DROPPED_TOO_LARGE, 1);
+        drop(b, conn->session, METRIC_DROPPED_TOO_LARGE);
         return false;
     }
     struct alias_out *alias_out = conn->more ? conn->more->alias_out : NULL;
@@ -104,6 +111,7 @@ static bool send_publish(struct broker *b, struct conn *conn, struct mqtt_delive
     }
     broker_metric(b, METRIC_PACKETS_SENT, 1);
     broker_metric(b, METRIC_PUBLISH_SENT, 1);
+    conn->send_msg++;
     broker_metric(b, METRIC_PUBLISH_BYTES_SENT, (int64_t)d->payload.len);
     return true;
 }
@@ -141,12 +149,13 @@ static bool send_shared_frame(struct broker *b, struct conn *conn, const struct 
         }
     }
     if (frame->len > conn->packet_bytes_max) {
-        broker_metric(b, METRIC_DROPPED_TOO_LARGE, 1);
+        drop(b, conn->session, METRIC_DROPPED_TOO_LARGE);
         return true;
     }
     buf_put(conn_out(conn), buf_slice(frame));
     broker_metric(b, METRIC_PACKETS_SENT, 1);
     broker_metric(b, METRIC_PUBLISH_SENT, 1);
+    conn->send_msg++;
     broker_metric(b, METRIC_PUBLISH_BYTES_SENT, (int64_t)pub->payload.len);
     return true;
 }
@@ -156,11 +165,11 @@ static int deliver_qos0(struct broker *b, struct session *session, struct public
     struct conn *conn = session->front;
 
     if (!conn) {
-        broker_metric(b, METRIC_DROPPED_OFFLINE, 1);
+        drop(b, session, METRIC_DROPPED_OFFLINE);
         return -ENOTCONN;
     }
     if (conn_out_bytes(conn) > b->config->limits.max_outbox_bytes) {
-        broker_metric(b, METRIC_DROPPED_OUTBOX_FULL, 1);
+        drop(b, session, METRIC_DROPPED_OUTBOX_FULL);
         return -EAGAIN;
     }
     bool large = pub->payload.len >= OUTBOX_SHARED_BYTES_MIN;
@@ -188,7 +197,7 @@ int deliver(struct broker *b, struct session *session, struct publication *pub, 
     uint8_t qos = how->qos < pub->qos ? how->qos : pub->qos; /* [MQTT-3.8.4-8] */
 
     if (session->open_version != b->policy->version && !access_receive(b, session, pub->topic, pub->topic_hash)) {
-        broker_metric(b, METRIC_DROPPED_DENIED, 1);
+        drop(b, session, METRIC_DROPPED_DENIED);
         return -EACCES;
     }
     if (qos == 0) {
@@ -199,7 +208,7 @@ int deliver(struct broker *b, struct session *session, struct publication *pub, 
     }
     struct message *message = publication_message(pub);
     if (!message) {
-        broker_metric(b, METRIC_DROPPED_NO_MEMORY, 1);
+        drop(b, session, METRIC_DROPPED_NO_MEMORY);
         return -ENOMEM;
     }
     struct command command = {
@@ -214,14 +223,13 @@ int deliver(struct broker *b, struct session *session, struct publication *pub, 
         share_settled(b, session, outcome.share_settled);
     }
     if (outcome.replaced_oldest) {
-        broker_metric(b, METRIC_DROPPED_QUEUE_FULL, 1);
+        drop(b, session, METRIC_DROPPED_QUEUE_FULL);
     }
     if (outcome.error) {
-        broker_metric(b,
-                      outcome.error == -ENOBUFS  ? METRIC_DROPPED_QUEUE_FULL
-                      : outcome.error == -ENOSPC ? METRIC_DROPPED_DISK_FULL
-                                                 : METRIC_DROPPED_NO_MEMORY,
-                      1);
+        drop(b, session,
+             outcome.error == -ENOBUFS  ? METRIC_DROPPED_QUEUE_FULL
+             : outcome.error == -ENOSPC ? METRIC_DROPPED_DISK_FULL
+                                        : METRIC_DROPPED_NO_MEMORY);
         return outcome.error;
     }
     count_queue(b, session->queue, outcome.replaced_oldest ? 0 : 1, bytes_before);
@@ -259,12 +267,12 @@ static void send_entry(struct broker *b, struct conn *conn, struct queue_entry *
     struct publication pub;
     publication_of_message(&pub, e->message);
     if (!e->sent_before && pub.expires_at_ms <= b->shard->wall_ms) { /* [MQTT-3.3.2-5], [MQTT-4.3.3-7] once sent */
-        broker_metric(b, METRIC_DROPPED_EXPIRED, 1);
+        drop(b, session, METRIC_DROPPED_EXPIRED);
         give_up(b, session, number);
         return;
     }
     if (session->open_version != b->policy->version && !access_receive(b, session, pub.topic, pub.topic_hash)) {
-        broker_metric(b, METRIC_DROPPED_DENIED, 1); /* it may have been sent before: it is not sent again */
+        drop(b, session, METRIC_DROPPED_DENIED); /* it may have been sent before: it is not sent again */
         give_up(b, session, number);
         return;
     }

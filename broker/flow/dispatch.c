@@ -5,6 +5,7 @@
 
 #include "broker/flow/cluster.h"
 #include "broker/flow/flow.h"
+#include "broker/flow/inquire.h"
 #include "broker/flow/login.h"
 #include "proto/base/log.h"
 #include "proto/mqtt/control.h"
@@ -201,6 +202,11 @@ void dispatch_mail(struct shard *shard, const struct mail *mail)
     case MAIL_RETAINED_CLOSED:
         replay_mail(b, mail);
         break;
+    case MAIL_INQUIRE:
+    case MAIL_INQUIRED:
+    case MAIL_INQUIRE_END:
+        inquire_mail(b, mail);
+        break;
     case MAIL_PEER_WIRE:
     case MAIL_NEIGHBOUR:
     case MAIL_NEIGHBOUR_LEFT:
@@ -238,6 +244,13 @@ void dispatch_discard(void *context, const struct mail *mail)
     case MAIL_SHARE_PUBLISH:
     case MAIL_SHARE_DELIVER:
         share_discard(mail);
+        break;
+    case MAIL_INQUIRE:
+        free(mail->ptr2);
+        free(mail->ptr);
+        break;
+    case MAIL_INQUIRED:
+        free(mail->ptr);
         break;
     case MAIL_PEER_WIRE:
     case MAIL_NEIGHBOUR:

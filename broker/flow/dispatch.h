@@ -40,6 +40,9 @@ enum mail_kind {
     MAIL_FOUND,            /* [a token, b node, c stamp + 1; 0: not there] and its answer, to who asks */
     MAIL_ATTACH,           /* [ptr attach_note] of another node, to the shard of the connection */
     MAIL_CLAIM,            /* [ptr claim_note] a client has connected elsewhere, to its home */
+    MAIL_INQUIRE,          /* [ptr inquiry_note] an operator's question, to each shard */
+    MAIL_INQUIRED,         /* [ptr inquiry_part] and a part of the answer */
+    MAIL_INQUIRE_END,      /* [a number] nobody waits for it any more */
     MAIL_CATCHUP,          /* [ptr wish] a neighbour wants retained messages */
 };
 

@@ -302,6 +302,10 @@ void goodbye_tick(struct timer *timer, uint64_t now_ms);
 /* Send all clients away: the node stops. */
 void goodbye_all(struct broker *b);
 
+/* ---- mishap.c: why clients were sent away or not let in (look.h) ---- */
+/* Written down, in place of the oldest; without memory not at all. */
+void mishap_note(struct broker *b, struct slice client_id, uint8_t reason, const char *text);
+
 /* ---- sys.c: $SYS ---- */
 int sys_start(struct broker *b);
 void sys_stop(struct broker *b);

@@ -93,6 +93,7 @@ static void detach(struct conn *conn, const struct parting *parting)
     subscribe_conn_gone(conn);
     conn->session = NULL;
     session->front = NULL;
+    session->since_s = (uint32_t)(b->shard->wall_ms / 1000);
     hold_release(b, session);
     share_online(b, session, false);
     share_hand_on(b, session);
@@ -142,6 +143,9 @@ void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text)
         return;
     }
     log_gone(conn, LOG_INFO, mqtt_reason_name(reason), text);
+    if (conn->session) {
+        mishap_note(b, session_client_id(conn->session), (uint8_t)reason, text);
+    }
     if (conn->state == CONN_GUEST) { /* [MQTT-3.14.0-1] */
         conn_hang_up(conn);
         return;
@@ -167,6 +171,10 @@ void goodbye_lost(struct conn *conn, int error)
     }
     log_gone(conn, conn->state == CONN_GUEST ? LOG_DEBUG : LOG_INFO, "connection lost",
              error ? strerror(-error) : "closed by the peer without DISCONNECT");
+    if (conn->session) {
+        mishap_note(broker_of(conn), session_client_id(conn->session), MQTT_UNSPECIFIED_ERROR,
+                    error ? strerror(-error) : "closed by the peer without DISCONNECT");
+    }
     detach(conn, &(struct parting){0});
     if (conn_has_last_word(conn)) {
         conn_finish(conn);

@@ -9,6 +9,7 @@
 #include "broker/flow/dispatch.h"
 #include "broker/flow/driver.h"
 #include "broker/flow/flow.h"
+#include "broker/flow/inquire.h"
 #include "proto/base/log.h"
 
 static struct broker *broker_of_link(const struct peer_link *link)
@@ -304,6 +305,10 @@ static int take_frame(struct peer_link *link, const struct link_frame *frame, st
         return link->dialled ? -EPROTO : attach_take_open(link, body);
     case FRAME_ATTACHED:
         return link->dialled ? -EPROTO : attach_take(link, body);
+    case FRAME_INQUIRY:
+        return link->dialled || link->shard != 0 ? -EPROTO : inquire_take(link, body);
+    case FRAME_INQUIRY_ANSWER:
+        return link->dialled || link->shard != 0 ? -EPROTO : inquire_taken(link, body);
     case FRAME_RETAINED_SUMS:
         return link->dialled || link->shard != 0 ? -EPROTO : catchup_sums(link, body);
     case FRAME_RETAINED_PULL:
@@ -375,6 +380,7 @@ static void link_ended(struct peer_link *link)
     if (!b->cluster->over) {
         share_nodes_gone(b, number_of(link));
         seek_neighbour_gone(b, number_of(link));
+        inquire_neighbour_gone(b, number_of(link));
         attach_neighbour_gone(b, number_of(link));
     }
     forward_give_up(b, link);

@@ -346,6 +346,7 @@ bool publish_from_client(struct conn *conn, const struct mqtt_frame *frame)
         login_packet_done(conn);
     }
     broker_metric(b, METRIC_PUBLISH_RECEIVED, 1);
+    conn->recv_msg++;
     broker_metric(b, METRIC_PUBLISH_BYTES_RECEIVED, (int64_t)p.payload.len);
     publish_checked(b, conn, &p, check_access(b, conn, &p, verdict));
     if (conn->state == CONN_OPEN) {

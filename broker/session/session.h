@@ -61,6 +61,8 @@ struct session {
     uint32_t
         open_version; /* the policy under which it may receive whatever it has subscribed to (flow/access); 0: none */
     uint32_t seen_version; /* the policy under which its subscriptions were judged; 0: none */
+    uint32_t since_s; /* wall clock: since when it has a connection, or none; 0: since before the node was started */
+    uint32_t dropped; /* deliveries to it that were dropped, since the node was started */
     uint16_t group;
     uint16_t receive_max; /* the client's Receive Maximum, cut by our own limit */
     uint16_t client_id_len;
