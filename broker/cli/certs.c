@@ -1,4 +1,5 @@
-/* certs.c -- ternctl certs: an authority of one's own, a certificate of the broker, and one of each client.
+/* certs.c -- ternctl certs: an authority of one's own, a certificate of the broker, and one of each client; or those of
+ * the nodes of a cluster, with the key of their gossip, under an authority that signs nobody else.
  *
  * Why: every introduction to MQTT over TLS prints the same eight openssl commands, and most troubles begin with a
  * typing mistake in one of them. Here they are one command, which shows the eight steps as it takes them. Everything is
@@ -11,6 +12,7 @@
 #include <limits.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/rand.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +21,7 @@
 
 #define CLIENTS_MAX 64
 #define STEPS_MAX (5 + 3 * CLIENTS_MAX)
+#define GOSSIP_KEY_BYTES 32
 #define AUTHORITY_DAYS 3650u
 #define DAYS_MAX 36500u /* beyond 2049 dates need another form, which OpenSSL picks by itself */
 
@@ -31,11 +34,13 @@ struct step {
 
 struct certs {
     const char *directory;
-    const char *clients[CLIENTS_MAX];
+    const char *clients[CLIENTS_MAX]; /* or nodes */
     unsigned client_count;
+    const char *cluster; /* the nodes' */
+    bool for_nodes, clients_given;
     uint32_t days;
     bool rsa, force, hosts_given;
-    bool authority_kept, server_kept;
+    bool authority_kept, server_kept, gossip_kept;
     char names[CERTS_NAMES_BYTES_MAX]; /* of the server, in OpenSSL's words */
     char host[HOST_NAME_MAX + 1];
     EVP_PKEY *authority_key;
@@ -104,27 +109,29 @@ static bool add_name(struct certs *c, const char *name)
     return true;
 }
 
-static int add_client(struct certs *c, const char *id)
+/* A client or a node, as the option says. */
+static int add_client(struct certs *c, const char *option, const char *id)
 {
-    if (!is_word(id, 64, "._-@") || strcmp(id, "ca") == 0 || strcmp(id, "server") == 0) {
+    if (!is_word(id, 63, c->for_nodes ? "._-" : "._-@") || strcmp(id, "ca") == 0 || strcmp(id, "server") == 0 ||
+        strcmp(id, "gossip") == 0) {
         return cli_fail(CLI_ARGUMENTS,
-                        "--client %s: must be 1 to 64 letters, digits and . _ - @, for it names files, and not ca or "
-                        "server",
-                        id);
+                        "--%s %s: must be 1 to 63 letters, digits and . _ -%s, for it names files, and not ca, server "
+                        "or gossip",
+                        option, id, c->for_nodes ? "" : " @");
     }
     for (unsigned i = 0; i < c->client_count; i++) {
         if (strcmp(c->clients[i], id) == 0) {
-            return cli_fail(CLI_ARGUMENTS, "--client %s: given twice", id);
+            return cli_fail(CLI_ARGUMENTS, "--%s %s: given twice", option, id);
         }
     }
     if (c->client_count == CLIENTS_MAX) {
-        return cli_fail(CLI_ARGUMENTS, "--client: at most %d at a time", CLIENTS_MAX);
+        return cli_fail(CLI_ARGUMENTS, "--%s: at most %d at a time", option, CLIENTS_MAX);
     }
     c->clients[c->client_count++] = id;
     return CLI_DONE;
 }
 
-enum { OPTION_HOST = 1, OPTION_CLIENT, OPTION_DAYS, OPTION_RSA, OPTION_FORCE };
+enum { OPTION_HOST = 1, OPTION_CLIENT, OPTION_NODE, OPTION_CLUSTER, OPTION_DAYS, OPTION_RSA, OPTION_FORCE };
 
 static int take_option(struct certs *c, int option)
 {
@@ -134,7 +141,16 @@ static int take_option(struct certs *c, int option)
         return add_name(c, optarg) ? CLI_DONE
                                    : cli_fail(CLI_ARGUMENTS, "--host %s: is no name or address, or too much", optarg);
     case OPTION_CLIENT:
-        return add_client(c, optarg);
+        c->clients_given = true;
+        return add_client(c, "client", optarg);
+    case OPTION_NODE:
+        c->for_nodes = true;
+        return add_client(c, "node", optarg);
+    case OPTION_CLUSTER:
+        c->cluster = optarg;
+        return is_word(optarg, 63, "._-")
+                   ? CLI_DONE
+                   : cli_fail(CLI_ARGUMENTS, "--cluster %s: must be 1 to 63 letters, digits and . _ -", optarg);
     case OPTION_DAYS:
         return cli_number(optarg, 1, DAYS_MAX, &c->days)
                    ? CLI_DONE
@@ -154,6 +170,7 @@ static int take_arguments(struct certs *c, int argc, char **argv)
 {
     static const struct option options[] = {
         {"host", required_argument, NULL, OPTION_HOST}, {"client", required_argument, NULL, OPTION_CLIENT},
+        {"node", required_argument, NULL, OPTION_NODE}, {"cluster", required_argument, NULL, OPTION_CLUSTER},
         {"days", required_argument, NULL, OPTION_DAYS}, {"rsa", no_argument, NULL, OPTION_RSA},
         {"force", no_argument, NULL, OPTION_FORCE},     {0},
     };
@@ -175,8 +192,15 @@ static int take_arguments(struct certs *c, int argc, char **argv)
     if (argc - optind > 1) {
         return cli_fail(CLI_ARGUMENTS, "%s: one directory is enough", argv[optind + 1]);
     }
-    c->directory = optind < argc ? argv[optind] : "certs";
-    return c->client_count ? CLI_DONE : add_client(c, "client1");
+    if (c->for_nodes && (c->hosts_given || c->clients_given)) {
+        return cli_fail(CLI_ARGUMENTS, "--node goes without --host and --client: who signs nodes signs nobody else");
+    }
+    if (c->cluster && !c->for_nodes) {
+        return cli_fail(CLI_ARGUMENTS, "--cluster is for --node");
+    }
+    c->cluster = c->cluster ? c->cluster : "tern";
+    c->directory = optind < argc ? argv[optind] : c->for_nodes ? "certs-nodes" : "certs";
+    return c->client_count ? CLI_DONE : add_client(c, "client", "client1");
 }
 
 /* ---- steps ---- */
@@ -191,7 +215,7 @@ static struct step *step_begin(struct certs *c, const char *title, const char *n
 {
     struct step *s = &c->steps[c->step_count];
 
-    *s = (struct step){.title = title, .mode = strcmp(ending, ".key") == 0 ? 0600 : 0644};
+    *s = (struct step){.title = title, .mode = strncmp(ending, ".key", 4) == 0 ? 0600 : 0644};
     c->step_count++;
     cli_put(&s->path, "%s/%s%s%c", c->directory, name, ending, '\0');
     return s->path.failed ? NULL : s;
@@ -304,34 +328,77 @@ static int step_kept(struct certs *c, const char *title, const char *name, const
     return s ? finish_step(s, true) : step_failed(title);
 }
 
-static int steps_make(struct certs *c)
+static int steps_authority(struct certs *c)
+{
+    if (!c->authority_kept) {
+        return step_authority(c);
+    }
+    int status = step_kept(c, "Key of the authority", "ca", ".key");
+    return status ? status : step_kept(c, "Certificate of the authority", "ca", ".crt");
+}
+
+/* A client of TLS 1.2 may encrypt its secret with an RSA key instead of agreeing on one. */
+static const char *key_usage(const struct certs *c)
+{
+    return c->rsa ? "critical,digitalSignature,keyEncipherment" : "critical,digitalSignature";
+}
+
+static int steps_clients(struct certs *c)
 {
     static const char *const server_titles[] = {"Key of the broker", "Request of the broker",
                                                 "Certificate of the broker, signed by the authority"};
     static const char *const client_titles[] = {"Key of a client", "Request of a client",
                                                 "Certificate of a client, signed by the authority"};
-    /* A client of TLS 1.2 may encrypt its secret with an RSA key instead of agreeing on one. */
-    const char *key_usage = c->rsa ? "critical,digitalSignature,keyEncipherment" : "critical,digitalSignature";
-    struct certs_subject server = {c->host, c->names, key_usage, "serverAuth"};
-    int status;
+    struct certs_subject server = {c->host, c->names, key_usage(c), "serverAuth"};
+    int status = CLI_DONE;
 
-    if (c->authority_kept) {
-        status = step_kept(c, "Key of the authority", "ca", ".key");
-        status = status ? status : step_kept(c, "Certificate of the authority", "ca", ".crt");
-    } else {
-        status = step_authority(c);
-    }
     if (c->server_kept) {
         static const char *const endings[] = {".key", ".csr", ".crt"};
         for (unsigned i = 0; i < COUNT_OF(endings) && status == CLI_DONE; i++) {
             status = step_kept(c, server_titles[i], "server", endings[i]);
         }
-    } else if (status == CLI_DONE) {
+    } else {
         status = steps_leaf(c, server_titles, "server", &server);
     }
     for (unsigned i = 0; i < c->client_count && status == CLI_DONE; i++) {
-        struct certs_subject client = {c->clients[i], NULL, key_usage, "clientAuth"};
+        struct certs_subject client = {c->clients[i], NULL, key_usage(c), "clientAuth"};
         status = steps_leaf(c, client_titles, c->clients[i], &client);
+    }
+    return status;
+}
+
+/* The key of what nodes gossip, unless it is there: all of them need the same. */
+static int step_gossip(struct certs *c)
+{
+    uint8_t key[GOSSIP_KEY_BYTES];
+    struct step *s = step_begin(c, "Key that seals what the nodes gossip", "gossip", ".keys");
+
+    if (!s || c->gossip_kept) {
+        return s ? finish_step(s, true) : step_failed("gossip.keys");
+    }
+    cli_put(&s->command, "openssl rand -hex %d >gossip.keys", GOSSIP_KEY_BYTES);
+    bool good = RAND_bytes(key, sizeof(key)) == 1;
+    for (unsigned i = 0; i < sizeof(key); i++) {
+        cli_put(&s->text, "%02x", key[i]);
+    }
+    buf_u8(&s->text, '\n');
+    OPENSSL_cleanse(key, sizeof(key));
+    return finish_step(s, good);
+}
+
+/* Each end of a link is client or server, and is asked whether it belongs to the cluster: broker/peer. */
+static int steps_nodes(struct certs *c)
+{
+    static const char *const titles[] = {"Key of a node", "Request of a node",
+                                         "Certificate of a node, signed by the authority"};
+    int status = step_gossip(c);
+
+    for (unsigned i = 0; i < c->client_count && status == CLI_DONE; i++) {
+        char names[2 * 64 + sizeof("DNS:,DNS:")];
+        bool both = strcmp(c->cluster, c->clients[i]) != 0;
+        snprintf(names, sizeof(names), "DNS:%s%s%s", c->cluster, both ? ",DNS:" : "", both ? c->clients[i] : "");
+        struct certs_subject node = {c->clients[i], names, key_usage(c), "serverAuth,clientAuth"};
+        status = steps_leaf(c, titles, c->clients[i], &node);
     }
     return status;
 }
@@ -454,6 +521,43 @@ static void show_places(const struct certs *c)
     free(full);
 }
 
+static void show_node_places(const struct certs *c)
+{
+    char *full = realpath(c->directory, NULL);
+    const char *d = full ? full : c->directory, *q = quote_of(d), *node = c->clients[0];
+
+    printf(
+        "\nFor node %s, in tern.yaml, and for the others with their own .crt and .key:\n\n"
+        "node:\n"
+        "  name: %s\n"
+        "cluster:\n"
+        "  name: %s\n"
+        "  key_file: %s%s/gossip.keys%s\n"
+        "  ca: %s%s/ca.crt%s\n"
+        "  certificate: %s%s/%s.crt%s\n"
+        "  key: %s%s/%s.key%s\n"
+        "\nEach node needs ca.crt, gossip.keys and its own .crt and .key. ca.key stays here: whoever has it can make "
+        "nodes.\nMore nodes later: ternctl certs %s%s%s --node NAME\n",
+        node, node, c->cluster, q, d, q, q, d, q, q, d, node, q, q, d, node, q, q, d, q);
+    free(full);
+}
+
+/* Who trusts an authority of nodes takes everybody whom it signed for a node. */
+static int check_directory(const struct certs *c)
+{
+    if (c->for_nodes && exists(c->directory, "server.crt")) {
+        return cli_fail(CLI_FAILED,
+                        "%s has an authority of brokers and clients: nodes need one of their own, in "
+                        "another directory",
+                        c->directory);
+    }
+    if (!c->for_nodes && exists(c->directory, "gossip.keys")) {
+        return cli_fail(CLI_FAILED, "%s has an authority of nodes, which signs nobody else: take another directory",
+                        c->directory);
+    }
+    return CLI_DONE;
+}
+
 static int certs_run(struct certs *c)
 {
     bool made = mkdir(c->directory, 0755) == 0;
@@ -461,17 +565,24 @@ static int certs_run(struct certs *c)
     if (!made && errno != EEXIST) {
         return cli_fail(CLI_FAILED, "%s: %s", c->directory, strerror(errno));
     }
-    int status = load_authority(c);
+    int status = check_directory(c);
+    status = status ? status : load_authority(c);
+    c->gossip_kept = exists(c->directory, "gossip.keys");
     c->server_kept = c->authority_kept && !c->force && !c->hosts_given && exists(c->directory, "server.key") &&
                      exists(c->directory, "server.csr") && exists(c->directory, "server.crt");
-    status = status ? status : steps_make(c);
+    status = status ? status : steps_authority(c);
+    status = status ? status : c->for_nodes ? steps_nodes(c) : steps_clients(c);
     status = status ? status : write_steps(c);
     if (status && made) {
         rmdir(c->directory);
     }
     if (status == CLI_DONE) {
         show_steps(c);
-        show_places(c);
+        if (c->for_nodes) {
+            show_node_places(c);
+        } else {
+            show_places(c);
+        }
     }
     return status;
 }

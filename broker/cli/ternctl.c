@@ -13,11 +13,16 @@ static const struct command {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
-    {"certs", "[DIRECTORY] [--host NAME]... [--client ID]... [--days N] [--rsa] [--force]", certs_main,
+    {"certs",
+     "[DIRECTORY] [--host NAME]... [--client ID]... [--node NAME]... [--cluster NAME] [--days N] [--rsa] [--force]",
+     certs_main,
      "Make an authority of your own (kept if it is there), a certificate of the broker for this host and each\n"
      "      --host, a name or an address, and one of a client for each --client (client1). Tells each step, and which\n"
-     "      file goes where. DIRECTORY: ./certs; --days: 365; --rsa: RSA keys instead of ECDSA; --force: replaces the\n"
-     "      files of the broker and the clients, not the authority."},
+     "      file goes where. With --node: instead, certificates of nodes for the links between them, made out to the\n"
+     "      --cluster (tern) and the node, by an authority that signs nobody else, and the key of their gossip.\n"
+     "      DIRECTORY: ./certs, or ./certs-nodes; --days: 365; --rsa: RSA keys instead of ECDSA; --force: replaces "
+     "the\n"
+     "      files of the broker, the clients and the nodes, not the authority and not the key of the gossip."},
     {"passwd", "FILE USER [--kind argon2id|pbkdf2|scram] [--iterations N] [--password-stdin | --delete | --check]",
      passwd_main,
      "Add a user to a password file or give one a new password, asked for on the terminal, else read as one line\n"

@@ -128,6 +128,31 @@ def test_certs(ctx):
                 cwd=ctx.directory)
 
 
+def test_certs_for_nodes(ctx):
+    """Good at both ends of a link, made out to cluster and node, by an authority that signs nobody else."""
+    out, _ = ternctl(ctx, "certs", "links", "--node", "n1", "--node", "n2", "--cluster", "plant")
+    for name in ("n1", "n2"):
+        for purpose in ("sslserver", "sslclient"):
+            verify(ctx, "links", name, purpose)
+        same_key(ctx, "links", name)
+        text = openssl(ctx, "x509", "-in", "links/%s.crt" % name, "-noout", "-ext", "subjectAltName")
+        check("DNS:plant, DNS:" + name in text, text)
+    check(re.fullmatch(r"[0-9a-f]{64}\n", read(ctx, "links/gossip.keys")), "the key of the gossip")
+    check_equal(mode_of(ctx, "links/gossip.keys"), 0o600, "its mode")
+    authority, gossip = read(ctx, "links/ca.crt"), read(ctx, "links/gossip.keys")
+    ternctl(ctx, "certs", "links", "--node", "n3")
+    check_equal((read(ctx, "links/ca.crt"), read(ctx, "links/gossip.keys")), (authority, gossip), "what stays")
+    ternctl(ctx, "certs", "links", status=1)
+    ternctl(ctx, "certs", "mixed")
+    ternctl(ctx, "certs", "mixed", "--node", "n1", status=1)
+    ternctl(ctx, "certs", "more", "--node", "n1", "--client", "c", status=2)
+    for command in re.findall(r"^   # (openssl .*)$", out, re.M):
+        os.makedirs(path_of(ctx, "typed-nodes"), exist_ok=True)
+        ctx.run(["sh", "-c", command], cwd=path_of(ctx, "typed-nodes"))
+    check_equal(sorted(os.listdir(path_of(ctx, "typed-nodes")) + ["n3.crt", "n3.csr", "n3.key"]),
+                sorted(os.listdir(path_of(ctx, "links"))), "files")
+
+
 def test_certs_by_hand(ctx):
     """The commands that are shown do the same."""
     out, _ = ternctl(ctx, "certs", "made", "--host", "broker.example", "--host", "10.0.0.7")
