@@ -67,7 +67,8 @@ int table_error(const struct lmdb_store *s, const struct table *t, const char *d
 int table_open(struct lmdb_store *s, struct table *t, const char *name, size_t map_bytes);
 void table_close(struct table *t);
 int table_make_room(struct lmdb_store *s, struct table *t, size_t bytes); /* before a write transaction */
-int table_grow(struct lmdb_store *s, struct table *t);                    /* MDB_MAP_FULL */
+void table_give_back(struct table *t); /* behind one that found the disk full, on the thread that writes t */
+int table_grow(struct lmdb_store *s, struct table *t); /* MDB_MAP_FULL */
 int table_put(const struct lmdb_store *s, struct table *t, MDB_txn *txn, struct slice key, struct slice value,
               unsigned flags); /* returns LMDB's error */
 /* The value behind its checksum; false: damaged. */

@@ -269,6 +269,7 @@ static bool again_later(struct lmdb_store *s, int rc, size_t bytes, bool first)
     if (!space_is_out(s, rc, bytes)) {
         return false;
     }
+    table_give_back(&s->log);
     space_give_ballast(s);
     if (atomic_load(&s->status) == STORE_OPEN) {
         log_event(LOG_ERROR, "disk_full", {"store", LOG_STR(s->dir)}, {"waiting", LOG_INT(bytes)},

@@ -139,6 +139,7 @@ static int checkpoint(struct lmdb_store *s, const struct store_task *task)
         }
     } while (rc == MDB_MAP_FULL && table_grow(s, &s->state) == 0);
     if (space_is_out(s, rc, task->len)) {
+        table_give_back(&s->state);
         return -ENOSPC;
     }
     int error = table_error(s, &s->state, "checkpoint", rc);

@@ -173,6 +173,30 @@ int table_make_room(struct lmdb_store *s, struct table *t, size_t bytes)
     return rc;
 }
 
+/* A commit that met a full disk has made the file longer and then not used it: nothing there is of any transaction, but
+ * the other file may need the room. */
+void table_give_back(struct table *t)
+{
+    MDB_envinfo info;
+    MDB_stat pages;
+    struct stat st;
+    mdb_filehandle_t fd;
+    MDB_txn *txn;
+
+    if (mdb_txn_begin(t->env, NULL, MDB_RDONLY, &txn) != 0) {
+        return; /* the meta page failed: which one is valid is not known */
+    }
+    mdb_txn_abort(txn);
+    if (mdb_env_info(t->env, &info) != 0 || mdb_env_stat(t->env, &pages) != 0 || mdb_env_get_fd(t->env, &fd) != 0) {
+        return;
+    }
+    uint64_t used = ((uint64_t)info.me_last_pgno + 1) * pages.ms_psize;
+    if (fstat(fd, &st) == 0 && (uint64_t)st.st_size > used && ftruncate(fd, (off_t)used) != 0) {
+        log_event(LOG_WARN, "store_error", {"table", LOG_STR(t->name)}, {"error", LOG_STR(strerror(errno))},
+                  {"while", LOG_STR("giving back what a commit did not use")});
+    }
+}
+
 static uint64_t checksum(const struct lmdb_store *s, struct slice key, struct slice value)
 {
     return hash_mix(hash_keyed(&s->store.identity.hash_key, key)) ^ hash_keyed(&s->store.identity.hash_key, value);
