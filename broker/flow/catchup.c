@@ -126,7 +126,7 @@ static void tell_sums(struct broker *b, struct peer_link *link, struct catchup_p
 
 static void tell_all(struct broker *b)
 {
-    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
+    for (unsigned n = 0; n < b->cluster->links_end; n++) {
         struct peer_link *link = b->cluster->links[n];
         struct catchup_peer *p = &b->node->cluster->catchup->peers[n];
         if (link && link->open && p->due_ms != 0 && p->due_ms <= b->shard->now_ms) {
@@ -337,7 +337,7 @@ void catchup_turn(struct broker *b)
     if (b->shard->index == CONTROL_SHARD) {
         tell_all(b);
     }
-    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
+    for (unsigned n = 0; n < b->cluster->links_end; n++) {
         struct peer_link *link = b->cluster->links[n];
         struct forward_lane *lane = link ? link->owner : NULL;
         if (lane && lane->walk && lane->walk->cursor && link->open) {

@@ -46,7 +46,7 @@ void claim_tell(struct broker *b, struct session *session, bool clean)
     claim.clean = clean;
     claims.claims = list;
     claims.n_claims = 1;
-    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
+    for (unsigned n = 0; n < b->cluster->links_end; n++) {
         struct peer_link *link = b->cluster->links[n];
         if (link && peer_put_message(link, LINK_CONTROL, FRAME_CLAIMS, &claims.base) != 0) {
             ((struct forward_lane *)link->owner)->claims_told = 0; /* it is told later, with all others */
@@ -86,7 +86,7 @@ static bool tell_group(struct peer_link *link, const struct group *group)
 
 void claim_turn(struct broker *b)
 {
-    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
+    for (unsigned n = 0; n < b->cluster->links_end; n++) {
         struct peer_link *link = b->cluster->links[n];
         struct forward_lane *lane = link ? link->owner : NULL;
         if (!lane || lane->claims_told == GROUPS || link_flow_held(&link->flow, LINK_CONTROL) > AHEAD_BYTES) {

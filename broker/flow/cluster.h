@@ -135,6 +135,7 @@ struct cluster_shard {
     struct broker *broker;
     struct peer_room room;
     struct peer_link *links[NEIGHBOURS_MAX]; /* dialled; NULL: none */
+    unsigned links_end;                      /* above it there never was one */
     struct {                                 /* living ones whose link there was no memory for, by number */
         struct node_id id;
         struct member_address address;

@@ -191,7 +191,7 @@ struct spread_mask forward_nodes(const struct broker *b, const struct publicatio
 
 void forward_everyone(const struct broker *b, struct spread_mask *nodes)
 {
-    for (unsigned n = 0; b->cluster && n < NEIGHBOURS_MAX; n++) {
+    for (unsigned n = 0; b->cluster && n < b->cluster->links_end; n++) {
         if (b->cluster->links[n] && atomic_load_explicit(&b->node->cluster->met[n], memory_order_relaxed)) {
             spread_mask_set(nodes, n);
         }

@@ -69,6 +69,7 @@ static void link_up(struct broker *b, unsigned number, const struct node_id *id,
     set_unlinked(cs, number, false);
     link->owner = lane;
     cs->links[number] = link;
+    cs->links_end = number >= cs->links_end ? number + 1 : cs->links_end;
     if (b->shard->index == CONTROL_SHARD) {
         feed_peer_up(b, number);
         catchup_peer_up(b, number);

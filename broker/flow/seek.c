@@ -69,7 +69,7 @@ static void ask(struct broker *b, struct seek *s)
     seek.shard = b->shard->index;
     seek.client_id.data = s->client_id;
     seek.client_id.len = s->len;
-    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
+    for (unsigned n = 0; n < b->cluster->links_end; n++) {
         struct peer_link *link = b->cluster->links[n];
         if (spread_mask_has(&s->unsaid, n) && link && link->open &&
             peer_put_message(link, LINK_CONTROL, FRAME_SEEK, &seek.base) == 0) {
@@ -93,7 +93,7 @@ static struct seek *begin(struct broker *b, struct conn *conn, struct slice clie
                        .found = -1,
                        .len = (uint16_t)client_id.len};
     memcpy(s->client_id, client_id.ptr, client_id.len);
-    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
+    for (unsigned n = 0; n < b->cluster->links_end; n++) {
         const struct peer_link *link = b->cluster->links[n];
         if (link && (link->open || atomic_load_explicit(&b->node->cluster->met[n], memory_order_relaxed))) {
             spread_mask_set(&s->asked, n); /* nobody waits for who only gossips */

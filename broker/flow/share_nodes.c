@@ -58,7 +58,7 @@ static bool report_to(struct peer_link *link, const struct report *r)
 
 static void report_to_all(struct broker *b, struct report *r)
 {
-    for (unsigned n = 0; r->message.n_loads > 0 && n < NEIGHBOURS_MAX; n++) {
+    for (unsigned n = 0; r->message.n_loads > 0 && n < b->cluster->links_end; n++) {
         if (b->cluster->links[n]) {
             (void)report_to(b->cluster->links[n], r);
         }
@@ -122,7 +122,7 @@ void share_nodes_turn(struct broker *b)
         cs->shares_due_ms = b->shard->now_ms + LOAD_MS;
         tell_changes(b);
     }
-    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
+    for (unsigned n = 0; n < cs->links_end; n++) {
         struct peer_link *link = cs->links[n];
         if (link && !((struct forward_lane *)link->owner)->shares_told &&
             link_flow_held(&link->flow, LINK_CONTROL) < AHEAD_BYTES) {
@@ -218,8 +218,9 @@ static struct spread_mask reachable(const struct broker *b, const struct handing
     for (unsigned i = 0; i < h->way.tries; i++) {
         mask_clear(&left, h->way.tried[i]);
     }
-    for (unsigned n = 0; n < NEIGHBOURS_MAX; n++) {
-        if (spread_mask_has(&left, n)) {
+    for (unsigned word = 0; word < SPREAD_NODES / 64; word++) {
+        for (uint64_t bits = left.bits[word]; bits; bits &= bits - 1) {
+            unsigned n = word * 64 + (unsigned)__builtin_ctzll(bits);
             spread_mask_set(&by_reach[forward_reach(b, n)], n);
         }
     }
