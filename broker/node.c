@@ -11,10 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "broker/admin/desk.h"
 #include "broker/base/version.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
+#include "broker/flow/reload.h"
 #include "broker/node_cluster.h"
 #include "broker/node_tls.h"
 #include "proto/base/clock.h"
@@ -195,6 +197,7 @@ static int build_tables(struct node *node)
     node_cluster_tables(t);
     stamp_start(t);
     t->shard_count = node->shard_count;
+    t->desk = &admin_desk;
     t->started_ms = clock_mono_ns() / 1000000;
     atomic_init(&t->config, node->config);
     if ((rc = ledger_new(0, 0, &t->ledger)) != 0 ||
@@ -324,6 +327,7 @@ static void reload(struct node *node)
     if (config_load(node->sources->argc, node->sources->argv, node->sources->envp, error, sizeof(error), &action,
                     &next) != 0) {
         log_event(LOG_ERROR, "reload_failed", {"error", LOG_STR(error)}, {"kept", LOG_STR("everything in force")});
+        reload_tell(&node->tables, false, error, "");
         return;
     }
     if (check_listeners(node, next, &probe, error, sizeof(error)) != 0 ||
@@ -336,6 +340,7 @@ static void reload(struct node *node)
         }
         node_cluster_secrets_deinit(&secrets);
         config_free(next);
+        reload_tell(&node->tables, false, error, "");
         return;
     }
     config_restart_needed(node->origin, next, restart, sizeof(restart));
@@ -350,6 +355,7 @@ static void reload(struct node *node)
     put_in_force(node, next, policy, contexts, &secrets);
     node_tls_watch(&node->tables, node->shards[CONTROL_SHARD]->metrics);
     log_event(LOG_INFO, "reloaded");
+    reload_tell(&node->tables, true, "", restart);
 }
 
 static void run(struct node *node, const sigset_t *signals)
@@ -417,6 +423,7 @@ static void free_node(struct node *node)
         route_table_free(t->routes);
     }
     node_cluster_free(t->cluster);
+    free(atomic_load(&t->reloaded));
     ledger_free(t->ledger);
     auth_free(t->auth);
     if (node->origin != node->config) {

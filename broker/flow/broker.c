@@ -187,6 +187,9 @@ static void house_fire(struct timer *timer, uint64_t now_ms)
     if (b->shard->index == CONTROL_SHARD && b->node->auth->pool) {
         tend_auth(b, now_ms);
     }
+    if (b->shard->index == CONTROL_SHARD) {
+        sys_sample(b);
+    }
     retained_sweep(b->retained, b->shard->wall_ms, SWEEP_STEPS);
     set_gauge(b->shard->metrics, METRIC_RETAINED, retained_count(b->retained));
     set_gauge(b->shard->metrics, METRIC_RETAINED_GRAVES, retained_graves(b->retained));

@@ -34,9 +34,10 @@ struct node_tables {
     uint64_t started_ms;                       /* monotonic */
     const struct metrics *metrics[SHARDS_MAX]; /* each written by its shard, read by the control shard */
     unsigned shard_count;
-    _Atomic(const struct config *) config; /* set by the main thread; each shard takes it over in its next turn */
-    const struct inquiry_desk *desk;       /* who knows what operators ask (inquire.h); NULL: nobody */
-    atomic_uint_least64_t stop_by_ms;      /* monotonic; not 0: send everybody away and stop, at the latest then */
+    _Atomic(const struct config *) config;     /* set by the main thread; each shard takes it over in its next turn */
+    _Atomic(struct reload_outcome *) reloaded; /* what came of the last reload (reload.h); owned; NULL: taken */
+    const struct inquiry_desk *desk;           /* who knows what operators ask (inquire.h); NULL: nobody */
+    atomic_uint_least64_t stop_by_ms;          /* monotonic; not 0: send everybody away and stop, at the latest then */
 };
 
 struct receipt;
@@ -107,6 +108,9 @@ struct broker {
     struct timer house_timer;           /* holds, sweeps, spare memory */
     struct buf mounted;                 /* scratch: a topic behind its mount point */
     struct sys *sys;                    /* control shard: state of $SYS */
+    struct {
+        uint64_t at_ms, received, sent, dropped;
+    } samples[2];        /* control shard: sums of the node, the older first (sys_rates) */
     struct buf frame[3]; /* scratch: a frame to be shared, by kind (deliver.c); forwarded properties (publish.c) */
     struct prng prng;
     struct map repeats;            /* struct repeat (repeat.c) */

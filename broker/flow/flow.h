@@ -309,5 +309,12 @@ void mishap_note(struct broker *b, struct slice client_id, uint8_t reason, const
 /* ---- sys.c: $SYS ---- */
 int sys_start(struct broker *b);
 void sys_stop(struct broker *b);
+/* A second, over the last five to ten seconds, of this node. Control shard. */
+struct sys_rates {
+    double received, sent; /* PUBLISH packets */
+    double dropped;        /* deliveries, but for QoS 0 to who is not connected */
+};
+void sys_rates(const struct broker *b, struct sys_rates *ret_rates);
+void sys_sample(struct broker *b); /* now and then */
 
 #endif

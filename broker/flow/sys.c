@@ -84,6 +84,59 @@ static uint64_t dropped(const struct metrics *m)
            m->values[METRIC_DROPPED_NO_MEMBER];
 }
 
+#define SAMPLE_MS 5000u
+
+static uint64_t sum_of(const struct broker *b, enum metric metric)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < b->node->shard_count; i++) {
+        const struct metrics *m = __atomic_load_n(&b->node->metrics[i], __ATOMIC_ACQUIRE);
+        sum += m ? __atomic_load_n(&m->values[metric], __ATOMIC_RELAXED) : 0;
+    }
+    return sum;
+}
+
+static uint64_t dropped_here(const struct broker *b)
+{
+    static const enum metric reasons[] = {
+        METRIC_DROPPED_QUEUE_FULL, METRIC_DROPPED_OUTBOX_FULL,  METRIC_DROPPED_EXPIRED,   METRIC_DROPPED_TOO_LARGE,
+        METRIC_DROPPED_NO_MEMORY,  METRIC_DROPPED_RETAIN_QUOTA, METRIC_DROPPED_NO_MEMBER, METRIC_DROPPED_DISK_FULL,
+        METRIC_DROPPED_LINK_FULL,  METRIC_DROPPED_DENIED};
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < COUNT_OF(reasons); i++) {
+        sum += sum_of(b, reasons[i]);
+    }
+    return sum;
+}
+
+void sys_sample(struct broker *b)
+{
+    if (b->samples[1].at_ms != 0 && b->shard->now_ms - b->samples[1].at_ms < SAMPLE_MS) {
+        return;
+    }
+    b->samples[0] = b->samples[1];
+    b->samples[1].at_ms = b->shard->now_ms;
+    b->samples[1].received = sum_of(b, METRIC_PUBLISH_RECEIVED);
+    b->samples[1].sent = sum_of(b, METRIC_PUBLISH_SENT);
+    b->samples[1].dropped = dropped_here(b);
+}
+
+void sys_rates(const struct broker *b, struct sys_rates *rates)
+{
+    unsigned since = b->samples[0].at_ms == 0; /* the node is new: the younger one, which may be very young */
+    uint64_t elapsed_ms = b->shard->now_ms - b->samples[since].at_ms;
+
+    *rates = (struct sys_rates){0};
+    if (b->samples[since].at_ms != 0 && elapsed_ms > 0) {
+        double s = (double)elapsed_ms / 1000;
+        rates->received = (double)(sum_of(b, METRIC_PUBLISH_RECEIVED) - b->samples[since].received) / s;
+        rates->sent = (double)(sum_of(b, METRIC_PUBLISH_SENT) - b->samples[since].sent) / s;
+        rates->dropped = (double)(dropped_here(b) - b->samples[since].dropped) / s;
+    }
+}
+
 static void say_clients(struct sys *sys, const struct metrics *m)
 {
     uint64_t connected = m->values[METRIC_CONNECTED], total = m->values[METRIC_SESSIONS];
