@@ -40,6 +40,7 @@ struct sys {
     struct load loads[LOAD_COUNT];
     uint64_t last_ms;
     uint64_t clients_max, heap_max;
+    uint64_t lost; /* messages that there was no memory or room for, when the last round began */
     char said[TOPICS_MAX][40]; /* what was last published on each topic, or its hash, so that only changes are */
     unsigned topic_at;
 };
@@ -222,7 +223,11 @@ static void say_members(struct sys *sys)
         say(sys, "cluster/nodes/count", atomic_load(&b->node->cluster->neighbour_count) + 1);
         driver_list(b, &list);
         buf_u8(&list, 0);
-        say_text(sys, "cluster/members", list.failed ? "" : (const char *)list.ptr);
+        if (list.failed) { /* an empty text would take the topic away */
+            sys->topic_at++;
+        } else {
+            say_text(sys, "cluster/members", (const char *)list.ptr);
+        }
         buf_deinit(&list);
     }
 }
@@ -241,6 +246,18 @@ static void say_cluster(struct sys *sys, const struct metrics *m)
     say_members(sys);
 }
 
+/* What was lost since the last round may have been a figure of it, on whichever shard its topic is at home: then each is
+ * said again, or one that does not change would stay wrong for ever. */
+static void repeat_lost(struct sys *sys, const struct metrics *m)
+{
+    uint64_t lost = m->values[METRIC_DROPPED_NO_MEMORY] + m->values[METRIC_DROPPED_RETAIN_QUOTA];
+
+    if (lost != sys->lost) {
+        memset(sys->said, 0, sizeof(sys->said));
+    }
+    sys->lost = lost;
+}
+
 static void sys_fire(struct timer *timer, uint64_t now_ms)
 {
     struct sys *sys = CONTAINER_OF(timer, struct sys, timer);
@@ -256,6 +273,7 @@ static void sys_fire(struct timer *timer, uint64_t now_ms)
     for (unsigned i = 0; i < b->node->shard_count; i++) {
         metrics_sum(sum, b->node->metrics[i]);
     }
+    repeat_lost(sys, sum);
     sys->topic_at = 0;
     say_text(sys, "version", "tern " TERN_VERSION);
     snprintf(uptime, sizeof(uptime), "%" PRIu64 " seconds", (now_ms - b->node->started_ms) / 1000);
