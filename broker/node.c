@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "broker/admin/admin.h"
 #include "broker/admin/desk.h"
 #include "broker/base/version.h"
 #include "broker/flow/dispatch.h"
@@ -66,7 +67,7 @@ static uint32_t connections_granted(const struct config *config, unsigned shard_
         setrlimit(RLIMIT_NOFILE, &limit);
         getrlimit(RLIMIT_NOFILE, &limit);
     }
-    uint64_t spare = 32 + (uint64_t)SPARE_DESCRIPTORS * shard_count;
+    uint64_t spare = 32 + ADMIN_CONNECTIONS_MAX + (uint64_t)SPARE_DESCRIPTORS * shard_count;
     uint64_t fit = limit.rlim_cur > spare + 64 ? limit.rlim_cur - spare : 64;
     fit = fit > UINT32_MAX ? UINT32_MAX : fit;
     if (wanted == 0) {
@@ -184,6 +185,36 @@ static int open_listeners(struct node *node)
     return node_tls_load(&node->tables) ? 0 : -EINVAL;
 }
 
+static int open_admin(struct node *node)
+{
+    const struct config *c = node->config;
+    struct admin_terms *terms;
+    char error[1024] = "out of memory";
+    int rc = admin_terms_read(c, error, sizeof(error), &terms);
+
+    if (rc) {
+        log_event(LOG_ERROR, "admin_failed", {"error", LOG_STR(error)});
+        return rc;
+    }
+    rc = admin_new(c, terms, &node->tables.admin);
+    if (rc == -EADDRINUSE && strcmp(c->admin.listen, ADMIN_LISTEN_DEFAULT) == 0) {
+        log_event(LOG_WARN, "admin_port_taken", {"address", LOG_STR(c->admin.listen)},
+                  {"hint", LOG_STR("set admin.listen; this node has no admin port")});
+        return 0; /* nobody has asked for it, and a second node on this machine is to be had without a word */
+    }
+    if (rc) {
+        log_event(LOG_ERROR, "admin_failed", {"address", LOG_STR(c->admin.listen)},
+                  {"error", LOG_STR(rc == -ENOENT ? "unknown host" : strerror(-rc))});
+        return rc;
+    }
+    if (node->tables.admin) {
+        log_event(LOG_INFO, "admin_listening", {"address", LOG_STR(c->admin.listen)},
+                  {"port", LOG_INT(admin_port(node->tables.admin))},
+                  {"scheme", LOG_STR(c->admin.certificate[0] ? "https" : "http")});
+    }
+    return 0;
+}
+
 static int build_tables(struct node *node)
 {
     struct node_tables *t = &node->tables;
@@ -233,7 +264,7 @@ static int launch(struct node *node)
             .pin = node->config->pin_shards,
             .office = node->office,
             .peers = node->shards,
-            .handler = &broker_shard_handler,
+            .handler = i == CONTROL_SHARD && node->tables.admin ? &admin_shard_handler : &broker_shard_handler,
             .broker = &node->brokers[i],
         };
         int rc = shard_launch(&options, &node->shards[i]);
@@ -321,6 +352,7 @@ static void reload(struct node *node)
     struct tls_context *contexts[CONFIG_LISTENERS_MAX] = {0};
     struct auth_policy *policy = NULL;
     struct cluster_secrets secrets = {0};
+    struct admin_terms *admin = NULL;
     struct config *next, probe;
     enum config_action action;
 
@@ -333,12 +365,14 @@ static void reload(struct node *node)
     if (check_listeners(node, next, &probe, error, sizeof(error)) != 0 ||
         node_tls_read(&node->tables, contexts, error, sizeof(error)) != 0 ||
         node_cluster_read(node->tables.cluster, next, &secrets, error, sizeof(error)) != 0 ||
+        admin_terms_read(next, error, sizeof(error), &admin) != 0 ||
         auth_policy_new(node->tables.auth, next, error, sizeof(error), &policy) != 0) {
         log_event(LOG_ERROR, "reload_failed", {"error", LOG_STR(error)}, {"kept", LOG_STR("everything in force")});
         for (unsigned i = 0; i < CONFIG_LISTENERS_MAX; i++) {
             tls_context_unref(contexts[i]);
         }
         node_cluster_secrets_deinit(&secrets);
+        admin_terms_unref(admin);
         config_free(next);
         reload_tell(&node->tables, false, error, "");
         return;
@@ -353,6 +387,7 @@ static void reload(struct node *node)
         atomic_store(&node->tables.listeners[i].anonymous, probe.listeners[i].anonymous);
     }
     put_in_force(node, next, policy, contexts, &secrets);
+    admin_replace(node->tables.admin, admin);
     node_tls_watch(&node->tables, node->shards[CONTROL_SHARD]->metrics);
     log_event(LOG_INFO, "reloaded");
     reload_tell(&node->tables, true, "", restart);
@@ -422,6 +457,7 @@ static void free_node(struct node *node)
     if (t->routes) {
         route_table_free(t->routes);
     }
+    admin_free(t->admin);
     node_cluster_free(t->cluster);
     free(atomic_load(&t->reloaded));
     ledger_free(t->ledger);
@@ -466,11 +502,12 @@ int node_run(struct config *config, const struct node_sources *sources)
         log_event(LOG_ERROR, "start_failed", {"error", LOG_STR(strerror(-rc))});
         goto out;
     }
-    if (open_listeners(node) != 0) {
+    if (open_listeners(node) != 0 || open_admin(node) != 0) {
         goto out;
     }
     apply_limits(node, config);
     if (launch(node) == 0) {
+        admin_launched(node->tables.admin);
         log_event(LOG_INFO, "started", {"version", LOG_STR(TERN_VERSION)}, {"shards", LOG_INT(node->shard_count)},
                   {"io", LOG_STR(io_name(node->shards[0]->io))}, {"pid", LOG_INT(getpid())});
         run(node, &signals);

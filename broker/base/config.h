@@ -25,6 +25,7 @@ enum config_name_from {
 enum config_binding { BINDING_REFUSE, BINDING_REPLACE, BINDING_OFF };
 enum config_suback { SUBACK_BOUNDED, SUBACK_STRICT, SUBACK_LOCAL }; /* what a SUBACK waits for */
 enum config_denied { DENIED_DROP, DENIED_CLOSE };
+enum config_admin_role { ADMIN_ROLE_AUTO, ADMIN_ROLE_NONE, ADMIN_ROLE_VIEWER, ADMIN_ROLE_OPERATOR };
 enum config_token_in { TOKEN_IN_PASSWORD, TOKEN_IN_USERNAME };
 
 /* Ways of proving who one is, as bits. */
@@ -192,6 +193,15 @@ struct config {
         bool insecure;                /* links without TLS */
         int suback;                   /* enum config_suback */
     } cluster;
+
+    struct {
+        char *listen;            /* "127.0.0.1:18083"; "": no admin port */
+        char *certificate, *key; /* PEM files; "": plain HTTP */
+        char *users_file;        /* "" = none */
+        char *tokens_file;       /* "" = none */
+        int anonymous_role;      /* enum config_admin_role: of who does not log in */
+        bool metrics_open;       /* true: /metrics needs no login */
+    } admin;
 };
 
 /* What a command line asks for. */

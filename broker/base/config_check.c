@@ -282,7 +282,7 @@ static int check_url(struct checking *c, const char *key, const char *url)
 /* ---- the cluster ---- */
 
 /* HOST:PORT; a host with colons in brackets. Whether the host exists is found out later: it may come. */
-static bool is_endpoint(const char *text)
+static bool is_endpoint(const char *text, unsigned least_port)
 {
     const char *colon = strrchr(text, ':');
     unsigned port = 0;
@@ -297,10 +297,10 @@ static bool is_endpoint(const char *text)
         }
         port = port * 10 + (unsigned)(*at - '0');
     }
-    return port > 0 && port <= UINT16_MAX;
+    return colon[1] && port >= least_port && port <= UINT16_MAX;
 }
 
-__attribute__((format(printf, 2, 3))) static int cluster_fail(struct checking *c, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static int fail(struct checking *c, const char *format, ...)
 {
     va_list args;
 
@@ -317,8 +317,8 @@ static int check_seeds(struct checking *c)
 
     while (config_list_next(&rest, &word)) {
         snprintf(text, sizeof(text), "%.*s", (int)word.len, (const char *)word.ptr);
-        if (!is_endpoint(text)) {
-            return cluster_fail(c, "cluster.seeds: %s is not HOST:PORT", text);
+        if (!is_endpoint(text, 1)) {
+            return fail(c, "cluster.seeds: %s is not HOST:PORT", text);
         }
     }
     return 0;
@@ -330,25 +330,58 @@ static int check_cluster(struct checking *c)
 
     if (!config->cluster.listen[0]) {
         return config->cluster.seeds[0]
-                   ? cluster_fail(c, "cluster.seeds needs cluster.listen, where other nodes reach this one")
+                   ? fail(c, "cluster.seeds needs cluster.listen, where other nodes reach this one")
                    : 0;
     }
-    if (!is_endpoint(config->cluster.listen)) {
-        return cluster_fail(c, "cluster.listen: %s is not ADDRESS:PORT", config->cluster.listen);
+    if (!is_endpoint(config->cluster.listen, 1)) {
+        return fail(c, "cluster.listen: %s is not ADDRESS:PORT", config->cluster.listen);
     }
-    if (config->cluster.advertise[0] && !is_endpoint(config->cluster.advertise)) {
-        return cluster_fail(c, "cluster.advertise: %s is not ADDRESS:PORT", config->cluster.advertise);
+    if (config->cluster.advertise[0] && !is_endpoint(config->cluster.advertise, 1)) {
+        return fail(c, "cluster.advertise: %s is not ADDRESS:PORT", config->cluster.advertise);
     }
     if (!config->cluster.insecure && !config->cluster.key_file[0]) {
-        return cluster_fail(c, "cluster.key_file is needed, or cluster.insecure for gossip that anybody can make");
+        return fail(c, "cluster.key_file is needed, or cluster.insecure for gossip that anybody can make");
     }
     if (!config->cluster.insecure &&
         (!config->cluster.certificate[0] || !config->cluster.key[0] || !config->cluster.ca[0])) {
-        return cluster_fail(c,
-                            "cluster.certificate, cluster.key and cluster.ca are needed, or cluster.insecure for links "
-                            "that anybody can read");
+        return fail(c, "cluster.certificate, cluster.key and cluster.ca are needed, or cluster.insecure for links "
+                       "that anybody can read");
     }
     return check_seeds(c);
+}
+
+/* ---- the admin port ---- */
+
+static bool is_loopback_endpoint(const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    struct in6_addr address;
+    struct slice host = slice_of(text, (size_t)(colon - text));
+
+    return slice_eq(host, SLICE("localhost")) || (address_parse(host, &address) == 0 && address_is_loopback(&address));
+}
+
+static int check_admin(struct checking *c)
+{
+    const struct config *config = c->config;
+
+    if (!config->admin.certificate[0] != !config->admin.key[0]) {
+        return fail(c, "admin.certificate and admin.key belong together");
+    }
+    if (!config->admin.listen[0]) {
+        return 0;
+    }
+    if (!is_endpoint(config->admin.listen, 0)) {
+        return fail(c, "admin.listen: %s is not ADDRESS:PORT", config->admin.listen);
+    }
+    if (!config->admin.users_file[0] && !config->admin.tokens_file[0] &&
+        config->admin.anonymous_role == ADMIN_ROLE_AUTO && !is_loopback_endpoint(config->admin.listen)) {
+        return fail(c,
+                    "admin.listen: %s can be reached from elsewhere: admin.users_file or admin.tokens_file is needed, "
+                    "or admin.anonymous_role",
+                    config->admin.listen);
+    }
+    return 0;
 }
 
 int config_check(struct config *config, char *error, size_t error_size)
@@ -362,6 +395,7 @@ int config_check(struct config *config, char *error, size_t error_size)
     rc = rc ? rc : check_url(&c, "http.connect_url", config->http.connect_url);
     rc = rc ? rc : check_url(&c, "http.rule_url", config->http.rule_url);
     rc = rc ? rc : check_cluster(&c);
+    rc = rc ? rc : check_admin(&c);
     for (unsigned i = 0; rc == 0 && i < config->listener_count; i++) {
         c.l = &config->listeners[i];
         rc = check_listener(&c, &defaults);

@@ -21,6 +21,7 @@ static const char *const names_overflow[] = {"drop_new", "drop_oldest", NULL};
 static const char *const names_binding[] = {"refuse", "replace", "off", NULL};
 static const char *const names_denied[] = {"drop", "close", NULL};
 static const char *const names_suback[] = {"bounded", "strict", "local", NULL};
+static const char *const names_admin_role[] = {"auto", "none", "viewer", "operator", NULL};
 static const char *const names_token_in[] = {"password", "username", NULL};
 
 const char *const config_algorithm_names[] = {"HS256", "RS256", "ES256", "EdDSA", NULL};
@@ -29,6 +30,7 @@ _Static_assert(LOG_DEBUG == 3 && LOG_JSON == 1, "names_level and names_format fo
 _Static_assert(SHARE_RANDOM == 4 && OVERFLOW_DROP_OLDEST == 1, "names_share and names_overflow follow config.h");
 _Static_assert(BINDING_OFF == 2 && DENIED_CLOSE == 1 && TOKEN_IN_USERNAME == 1 && SUBACK_LOCAL == 2,
                "names follow config.h");
+_Static_assert(ADMIN_ROLE_OPERATOR == 3, "names_admin_role follows config.h");
 
 static const struct config_key keys[] = {
     {"shards", CONFIG_INT, FIELD(shards), "0", 0, 64, 0, false, NULL,
@@ -219,6 +221,22 @@ static const struct config_key keys[] = {
      "Links without TLS, gossip under a key that anybody can make: for tests and networks of one's own."},
     {"cluster.suback", CONFIG_ENUM, FIELD(cluster.suback), "bounded", 0, 0, 0, true, names_suback,
      "What a SUBACK waits for: all living nodes for at most half a second, all without a bound, or only this one."},
+
+    {"admin.listen", CONFIG_STRING, FIELD(admin.listen), "127.0.0.1:18083", 0, CONFIG_TEXT_MAX, 0, false, NULL,
+     "ADDRESS:PORT of the admin port: /livez, /readyz, /metrics, the API and the dashboard; empty for none."},
+    {"admin.certificate", CONFIG_STRING, FIELD(admin.certificate), "", 0, CONFIG_PATH_MAX, 0, true, NULL,
+     "File of the admin port's certificate, PEM, with its chain; empty for plain HTTP."},
+    {"admin.key", CONFIG_STRING, FIELD(admin.key), "", 0, CONFIG_PATH_MAX, 0, true, NULL, "And of its key."},
+    {"admin.users_file", CONFIG_STRING, FIELD(admin.users_file), "", 0, CONFIG_PATH_MAX, 0, true, NULL,
+     "File of who may log in to the admin port, NAME:ROLE:HASH a line, with the role viewer or operator; empty for "
+     "none."},
+    {"admin.tokens_file", CONFIG_STRING, FIELD(admin.tokens_file), "", 0, CONFIG_PATH_MAX, 0, true, NULL,
+     "File of tokens that programs log in with, NAME:ROLE:SHA256 a line; empty for none."},
+    {"admin.anonymous_role", CONFIG_ENUM, FIELD(admin.anonymous_role), "auto", 0, 0, 0, true, names_admin_role,
+     "What who does not log in may do; auto is operator on a loopback address while there are neither users nor "
+     "tokens, else none."},
+    {"admin.metrics_open", CONFIG_BOOL, FIELD(admin.metrics_open), "true", 0, 1, 0, true, NULL,
+     "Whether /metrics needs no login."},
 };
 
 _Static_assert(COUNT_OF(keys) <= CONFIG_KEYS_MAX, "readers remember so many keys");

@@ -22,6 +22,14 @@ static const char *const helps[METRIC_COUNT] = {
 #undef METRICS_HELP
 };
 
+#define COUNTER false
+#define GAUGE true
+static const bool gauges[METRIC_COUNT] = {
+#define METRICS_KIND(identifier, kind, name, help) [METRIC_##identifier] = (kind),
+    METRICS_TABLE(METRICS_KIND)
+#undef METRICS_KIND
+};
+
 static uint64_t load(const uint64_t *from)
 {
     return __atomic_load_n(from, __ATOMIC_RELAXED);
@@ -104,4 +112,10 @@ const char *metric_help(enum metric metric)
 {
     assert(metric < METRIC_COUNT);
     return helps[metric];
+}
+
+bool metric_is_gauge(enum metric metric)
+{
+    assert(metric < METRIC_COUNT);
+    return gauges[metric];
 }

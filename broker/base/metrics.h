@@ -6,6 +6,7 @@
 #ifndef TERN_BROKER_BASE_METRICS_H
 #define TERN_BROKER_BASE_METRICS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -77,6 +78,11 @@
     X(CERTIFICATE_EXPIRES, GAUGE, "tern_certificate_expiry_timestamp_seconds", \
       "When the first of the listeners' certificates expires; 0: there is none.") \
     X(UNROUTED, COUNTER, "tern_publish_unrouted_total", "PUBLISH packets with no matching subscriber.") \
+    X(TURNS, COUNTER, "tern_turns_total", "Turns of the shards' loops.") \
+    X(ADMIN_REQUESTS, COUNTER, "tern_admin_requests_total", "Requests to the admin port.") \
+    X(ADMIN_DENIED, COUNTER, "tern_admin_denied_total", "Those that were not let in.") \
+    X(ADMIN_REFUSED, COUNTER, "tern_admin_connections_refused_total", \
+      "Connections of the admin port closed because there were too many.") \
     X(READS_PAUSED, COUNTER, "tern_reads_paused_total", \
       "Times that reading from a client was stopped for back pressure.") \
     X(FEATURE_TOPIC_ALIAS_IN, COUNTER, "tern_feature_topic_alias_received_total", \
@@ -146,5 +152,6 @@ uint64_t metrics_quantile(const struct metrics *m, enum metric_histogram histogr
 
 const char *metric_name(enum metric metric);
 const char *metric_help(enum metric metric);
+bool metric_is_gauge(enum metric metric);
 
 #endif

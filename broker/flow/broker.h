@@ -16,6 +16,8 @@
 
 #define CONTROL_SHARD 0u
 
+struct admin;
+
 /* Shared by all shards; only what says so is ever changed after the start. */
 struct node_tables {
     struct hash_key key;                  /* of every table whose keys clients choose */
@@ -36,6 +38,7 @@ struct node_tables {
     unsigned shard_count;
     _Atomic(const struct config *) config;     /* set by the main thread; each shard takes it over in its next turn */
     _Atomic(struct reload_outcome *) reloaded; /* what came of the last reload (reload.h); owned; NULL: taken */
+    struct admin *admin;                       /* the admin port (broker/admin); NULL: none */
     const struct inquiry_desk *desk;           /* who knows what operators ask (inquire.h); NULL: nobody */
     atomic_uint_least64_t stop_by_ms;          /* monotonic; not 0: send everybody away and stop, at the latest then */
 };

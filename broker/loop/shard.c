@@ -205,6 +205,7 @@ void shard_turn(struct shard *shard, bool nowait)
     struct shard_body *body = body_of(shard);
 
     turn_begin(body);
+    metric_inc(shard->metrics, METRIC_TURNS);
     unsigned done = io_reap(shard->io, REAP_BUDGET);
     done += mail_drain(shard->office, shard->index, MAIL_BUDGET, mail_take, shard);
     done += timer_run(shard->timers, shard->now_ms, TIMER_BUDGET);

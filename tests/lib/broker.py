@@ -133,7 +133,7 @@ class Broker:
         if self.opts.mosquitto:
             return self.mosquitto_command()
         command = [self.opts.tern, "--listen", self.address(), "--data", self.data]
-        settings = {"io_backend": self.opts.backend, "shards": self.opts.shards, **self.settings}
+        settings = {"io_backend": self.opts.backend, "shards": self.opts.shards, "admin.listen": "", **self.settings}
         for key, value in settings.items():
             command += ["--set", "%s=%s" % (key, {True: "true", False: "false"}.get(value, value)
                                             if isinstance(value, bool) else value)]

@@ -32,6 +32,9 @@ static const char all_keys[] =
     "cluster: {listen: '127.0.0.1:7000', advertise: 'a.example:7001', name: c, seeds: ['b.example:7000', "
     "'[::1]:7001'],\n"
     "  key_file: k, certificate: c.pem, key: c.key, ca: ca, insecure: true, suback: strict, bootstrap_expect: 3}\n"
+    "admin: {listen: '[::1]:0', certificate: ac.pem, key: ac.key, users_file: u, tokens_file: t, anonymous_role: "
+    "viewer,\n"
+    "  metrics_open: false}\n"
     "ban: {auth_failures: 1, window: 1s, time: 365d, flaps: 2, flap_window: 2s, flap_time: 3s}\n";
 
 /* And of a listener, but for the mode, which goes with a Unix socket. */
