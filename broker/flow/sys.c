@@ -40,7 +40,7 @@ struct sys {
     struct load loads[LOAD_COUNT];
     uint64_t last_ms;
     uint64_t clients_max, heap_max;
-    uint64_t lost; /* messages that there was no memory or room for, when the last round began */
+    uint64_t lost;             /* messages that there was no memory or room for, when the last round began */
     char said[TOPICS_MAX][40]; /* what was last published on each topic, or its hash, so that only changes are */
     unsigned topic_at;
 };
@@ -246,8 +246,8 @@ static void say_cluster(struct sys *sys, const struct metrics *m)
     say_members(sys);
 }
 
-/* What was lost since the last round may have been a figure of it, on whichever shard its topic is at home: then each is
- * said again, or one that does not change would stay wrong for ever. */
+/* What was lost since the last round may have been a figure of it, on whichever shard its topic is at home: then each
+ * is said again, or one that does not change would stay wrong for ever. */
 static void repeat_lost(struct sys *sys, const struct metrics *m)
 {
     uint64_t lost = m->values[METRIC_DROPPED_NO_MEMORY] + m->values[METRIC_DROPPED_RETAIN_QUOTA];
