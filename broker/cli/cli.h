@@ -10,12 +10,13 @@
 #include <getopt.h>
 #include <sys/types.h>
 
-enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_ARGUMENTS = 2 };
+enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_ARGUMENTS = 2, CLI_UNREACHED = 3 };
 
 int certs_main(int argc, char **argv);
 int passwd_main(int argc, char **argv);
 int import_main(int argc, char **argv);
 int store_main(int argc, char **argv);
+int token_main(int argc, char **argv);
 
 extern const char *cli_command; /* the one that runs; "": none yet */
 

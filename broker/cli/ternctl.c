@@ -1,53 +1,34 @@
-/* ternctl -- what an operator needs beside the broker: certificates, passwords, a configuration taken over from
- * mosquitto. Exit status: 0 done, 1 not done, 2 wrong arguments. */
-#include "broker/cli/cli.h"
+/* ternctl -- what an operator needs beside the broker: on files, certificates, passwords, a configuration taken over
+ * from mosquitto; over the admin port of a node, all that runs. */
+#include "broker/cli/commands.h"
+#include "broker/cli/remote.h"
 
 #include <errno.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "broker/base/version.h"
 
-static const struct command {
-    const char *name, *arguments;
-    int (*run)(int argc, char **argv);
-    const char *help;
-} commands[] = {
-    {"certs",
-     "[DIRECTORY] [--host NAME]... [--client ID]... [--node NAME]... [--cluster NAME] [--days N] [--rsa] [--force]",
-     certs_main,
-     "Make an authority of your own (kept if it is there), a certificate of the broker for this host and each\n"
-     "      --host, a name or an address, and one of a client for each --client (client1). Tells each step, and which\n"
-     "      file goes where. With --node: instead, certificates of nodes for the links between them, made out to the\n"
-     "      --cluster (tern) and the node, by an authority that signs nobody else, and the key of their gossip.\n"
-     "      DIRECTORY: ./certs, or ./certs-nodes; --days: 365; --rsa: RSA keys instead of ECDSA; --force: replaces "
-     "the\n"
-     "      files of the broker, the clients and the nodes, not the authority and not the key of the gossip."},
-    {"passwd", "FILE USER [--kind argon2id|pbkdf2|scram] [--iterations N] [--password-stdin | --delete | --check]",
-     passwd_main,
-     "Add a user to a password file or give one a new password, asked for on the terminal, else read as one line\n"
-     "      from standard input. --delete: take the user out; --check: say whether the password is right."},
-    {"import", "MOSQUITTO.CONF [--out DIRECTORY] [--force]", import_main,
-     "Translate mosquitto's configuration and access rules into tern.yaml and acl.yaml. What has no counterpart is\n"
-     "      named with file and line, and nothing is left out silently. DIRECTORY: the present one; --force: replaces\n"
-     "      files that are there."},
-    {"store", "verify DIRECTORY | backup DIRECTORY TO | restore FROM DIRECTORY | export DIRECTORY | import DIRECTORY",
-     store_main,
-     "verify: read every record of a data directory and count what is there. backup: a copy as of one moment, while\n"
-     "      the node runs. restore: such a copy into an empty or missing directory, for a node that does not run yet.\n"
-     "      export: sessions, subscriptions, queued and retained messages of a copy, or of a node that does not run, "
-     "on\n"
-     "      standard output, a JSON object a line. import: such lines from standard input into a missing or empty\n"
-     "      directory, or beside what is there: each session and retained message replaces its namesake."},
-};
-
 static int usage(FILE *out, int status)
 {
-    fputs("usage: ternctl COMMAND ...\n", out);
-    for (size_t i = 0; i < COUNT_OF(commands); i++) {
-        fprintf(out, "\n  %s %s\n      %s\n", commands[i].name, commands[i].arguments, commands[i].help);
+    fputs("usage: ternctl COMMAND ...\n\nOn files:\n", out);
+    for (size_t i = 0; i < cli_command_count; i++) {
+        fprintf(out, "\n  %s %s\n      %s\n", cli_commands[i].name, cli_commands[i].arguments, cli_commands[i].help);
     }
-    fputs("\n  --help, --version\n\nExit status: 0 done, 1 not done, 2 wrong arguments.\n", out);
+    fputs("\nOver the admin port of a node (ternctl COMMAND --help lists the options):\n\n", out);
+    for (size_t i = 0; i < remote_verb_count; i++) {
+        fprintf(out, "  %-16s %-16s %s\n", remote_verbs[i].name,
+                remote_verbs[i].operands ? remote_verbs[i].operands : "", remote_verbs[i].help);
+    }
+    fputs("\nand with each of them:\n\n", out);
+    for (const struct remote_option *o = remote_common_options; o->name; o++) {
+        fprintf(out, "  --%s%s%-*s %s\n", o->name, o->value ? " " : "",
+                (int)(24 - strlen(o->name) - (o->value ? 1 : 0)), o->value ? o->value : "", o->help);
+    }
+    fputs("\n  --help, --version\n\n"
+          "Exit status: 0 done, 1 not done, 2 wrong arguments, 3 no node answers.\n",
+          out);
     return status;
 }
 
@@ -74,6 +55,7 @@ int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
 
+    setlocale(LC_CTYPE, ""); /* how wide characters are */
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         return finish(usage(stdout, CLI_DONE));
     }
@@ -81,15 +63,18 @@ int main(int argc, char **argv)
         puts("ternctl " TERN_VERSION);
         return finish(CLI_DONE);
     }
-    for (size_t i = 0; i < COUNT_OF(commands); i++) {
-        if (strcmp(name, commands[i].name) == 0) {
-            cli_command = commands[i].name;
+    for (size_t i = 0; i < cli_command_count; i++) {
+        if (strcmp(name, cli_commands[i].name) == 0) {
+            cli_command = cli_commands[i].name;
             if (asks_help(argc - 1, argv + 1)) {
-                printf("usage: ternctl %s %s\n      %s\n", name, commands[i].arguments, commands[i].help);
+                printf("usage: ternctl %s %s\n      %s\n", name, cli_commands[i].arguments, cli_commands[i].help);
                 return finish(CLI_DONE);
             }
-            return finish(commands[i].run(argc - 1, argv + 1));
+            return finish(cli_commands[i].run(argc - 1, argv + 1));
         }
+    }
+    if (remote_is_verb(argc, argv)) {
+        return finish(remote_run(argc, argv));
     }
     if (*name) {
         return cli_fail(CLI_ARGUMENTS, "%s is no command (ternctl --help)", name);

@@ -1,5 +1,6 @@
 """ternctl: what it makes is judged by others -- openssl, mosquitto and its tools, and the broker itself."""
 
+import hashlib
 import os
 import pty
 import re
@@ -78,6 +79,71 @@ def test_help_and_mistakes(ctx):
                   ["passwd", "x", "a", "--delete", "--check"], ["import"], ["import", "a", "b"], ["import", "--out"]):
         ternctl(ctx, *wrong, status=2)
     check_equal(os.listdir(ctx.directory), [], "what mistakes have left")
+
+
+def test_completion(ctx):
+    """bash itself says what it would offer."""
+    with open(path_of(ctx, "completion"), "w", encoding="utf-8") as f:
+        f.write(ternctl(ctx, "completion", "bash")[0])
+    for typed, offered in (("cl", "clients cluster"), ("clients ", "kick list show"),
+                           ("clients list --to", "--top --token-file"), ("clients list --top q", "queue"), ("--url u sub list --qos ", "0 1 2"),
+                           ("passwd --kind a", "argon2id"), ("store v", "verify")):
+        words = " ".join("'%s'" % word for word in typed.split(" "))
+        out = ctx.run(["bash", "-c", ". ./completion; COMP_WORDS=(ternctl %s); COMP_CWORD=$((${#COMP_WORDS[@]} - 1));"
+                       "_ternctl; echo ${COMPREPLY[*]}" % words], cwd=ctx.directory)
+        check_equal(out.strip(), offered, "what follows ternctl %s" % typed)
+
+
+# ---- the admin port: who may come; what can be asked is in ternctl_admin.py ----
+
+
+def test_no_node_answers(ctx):
+    url = "http://127.0.0.1:%d" % free_port()
+    _, err = ternctl(ctx, "clients", "list", "--url", url, status=3)
+    check(url in err, err)
+    for wrong in (["clients"], ["clients", "nothing"], ["clients", "show"], ["clients", "list", "x"], ["--json", "certs"],
+                  ["clients", "list", "--top", "x"], ["clients", "list", "--limit", "x"], ["publish", "t"],
+                  ["trace", "start"], ["trace", "start", "--topic", "a", "--duration", "2h"], ["bans", "add", "x", "y"],
+                  ["--user", "a", "status"], ["--url", "ftp://x", "status"], ["--url"]):
+        ternctl(ctx, *wrong, status=2)
+    _, err = ternctl(ctx, "status", "--url", "http://192.0.2.1", "--token-file", write(ctx, "token", "t\n"), status=1)
+    check("https" in err, err)
+
+
+def test_token(ctx):
+    token = ternctl(ctx, "token", "ci", "viewer", "--file", "tokens")[0].strip()
+    line = "ci:viewer:" + hashlib.sha256(token.encode()).hexdigest() + "\n"
+    check_equal(read(ctx, "tokens"), line, "the file")
+    check_equal(mode_of(ctx, "tokens"), 0o600, "its mode")
+    out = ternctl(ctx, "token", "ops", "operator")[0].splitlines()
+    check_equal(out[1], "ops:operator:" + hashlib.sha256(out[0].encode()).hexdigest(), "the line")
+    ternctl(ctx, "token", "ci", "operator", "--file", "tokens", status=1)
+    ternctl(ctx, "token", "c", "operator", "--file", "tokens")
+    check_equal(read(ctx, "tokens").splitlines()[0] + "\n", line, "the first line")
+    for wrong in (["a:b", "viewer"], ["a", "root"], ["a"], ["", "viewer"]):
+        ternctl(ctx, "token", *wrong, status=2)
+
+
+def test_passwd_with_roles(ctx):
+    def passwd(*arguments, password="secret", status=0):
+        ternctl(ctx, "passwd", "users", *arguments, "--kind", "pbkdf2", "--iterations", "1000", stdin=password + "\n",
+                status=status)
+
+    passwd("alice", "--role", "operator")
+    passwd("bob", "--role", "viewer")
+    check_equal([line.split(":")[:2] for line in read(ctx, "users").splitlines()],
+                [["alice", "operator"], ["bob", "viewer"]], "users and roles")
+    passwd("alice", password="another")  # the role stays
+    passwd("bob", "--role", "operator")
+    check_equal([line.split(":")[:2] for line in read(ctx, "users").splitlines()],
+                [["alice", "operator"], ["bob", "operator"]], "users and roles")
+    passwd("alice", "--check", password="another")
+    passwd("alice", "--check", password="secret", status=1)
+    passwd("carol", status=1)  # without a role among users that have one
+    ternctl(ctx, "passwd", "users", "alice", "--delete")
+    ternctl(ctx, "passwd", "plain", "x", stdin="y\n")
+    ternctl(ctx, "passwd", "plain", "y", "--role", "viewer", stdin="y\n", status=1)
+    ternctl(ctx, "passwd", "users", "y", "--role", "root", stdin="y\n", status=2)
 
 
 # ---- certs ----
