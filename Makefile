@@ -73,6 +73,8 @@ $(B)/%.o: %.c | $(WIRE:=.h)
 	$(SAY) '  CC    $<'
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
+$(B)/broker/admin/openapi.o: broker/admin/openapi.json
+
 $(B)/tern.a: $(CORE_OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $^

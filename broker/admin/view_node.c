@@ -9,6 +9,7 @@
 #include "broker/flow/cluster.h"
 #include "broker/flow/driver_inside.h"
 #include "broker/peer/peer_address.h"
+#include "cluster/swim.h"
 
 #define CERTIFICATE_DAYS 14u
 
