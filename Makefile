@@ -53,7 +53,7 @@ help:
 	@echo 'make sim           500 simulated stories of crashes, and each planted bug found; make sim-long: for SIM_HOURS;'
 	@echo '                   CLUSTER=1: of several nodes; SEED=n: one of them'
 	@echo 'make crash         10,000 power cuts of a store that works, and each planted bug found'
-	@echo 'make check         formatting, include rules, static analysis, reference in the README'
+	@echo 'make check         formatting, include rules, static analysis, reference in the README, manual pages'
 	@echo 'make format        format all C files'
 	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (12)'
 	@echo 'make bench         measure beside mosquitto, print a table and write a page of plots; some six minutes'
@@ -183,8 +183,8 @@ torture: $(B)/tern $(B)/failing_malloc.so
 torture-nodes: $(B)/tern $(B)/failing_malloc.so
 	@$(PYTHON) tests/torture/nodes.py --tern $(B)/tern
 
-check: check-format check-layers check-static check-readme
-	@echo '4 passed, 0 failed, 0 skipped'
+check: check-format check-layers check-static check-readme check-man
+	@echo '5 passed, 0 failed, 0 skipped'
 
 check-format:
 	@clang-format --dry-run -Werror $(C_FILES)
@@ -204,6 +204,9 @@ check-static:
 check-readme: $(B)/tern
 	@$(PYTHON) tests/lib/config_reference.py $(B)/tern README.md deploy/tern.example.yaml
 
+check-man: $(B)/tern $(B)/ternctl $(B)/tern-bench
+	@$(PYTHON) tests/lib/check_man.py $(B) deploy/man
+
 fuzz:
 	@$(MAKE) --no-print-directory BUILD=fuzz fuzzers
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON) tests/lib/run_fuzz.py $(FUZZ:$(B)/%=build/fuzz/%)
@@ -217,12 +220,17 @@ bench: $(B)/tern $(B)/tern-bench
 install: $(B)/tern $(B)/ternctl $(B)/tern-bench
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/tern
 	install -m 755 $^ $(DESTDIR)$(PREFIX)/bin/
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 deploy/man/ternctl.1 deploy/man/tern-bench.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 deploy/man/tern.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(B)/ternctl completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ternctl
 	install -m 644 deploy/tern.example.yaml README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tern/
 
 clean:
 	rm -rf build
 
 .PHONY: all help units fuzzers setup run test test-quick torture torture-nodes crash sim sim-long run-sim run-sim-long test-asan test-tsan check check-format format check-layers \
-	check-static check-readme fuzz bench install clean
+	check-static check-readme check-man fuzz bench install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -29,6 +29,7 @@ clang|command clang|the second compiler, and the fuzzer
 $(fuzzer_package)|fuzzer|libFuzzer and the sanitizers of clang
 clang-format|command clang-format|make check: formatting
 cppcheck|command cppcheck|make check: static analysis
+mandoc|command mandoc|make check: manual pages
 libcunit1-dev|header CUnit/CUnit.h|the unit tests
 python3|command /usr/bin/python3|the test programs
 python3-paho-mqtt|python paho.mqtt.client|a real client: Paho for Python

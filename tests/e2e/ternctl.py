@@ -86,7 +86,8 @@ def test_completion(ctx):
     with open(path_of(ctx, "completion"), "w", encoding="utf-8") as f:
         f.write(ternctl(ctx, "completion", "bash")[0])
     for typed, offered in (("cl", "clients cluster"), ("clients ", "kick list show"),
-                           ("clients list --to", "--top --token-file"), ("clients list --top q", "queue"), ("--url u sub list --qos ", "0 1 2"),
+                           ("clients list --to", "--top --token-file"), ("clients list --top q", "queue"),
+                           ("--url u sub list --qos ", "0 1 2"),
                            ("passwd --kind a", "argon2id"), ("store v", "verify")):
         words = " ".join("'%s'" % word for word in typed.split(" "))
         out = ctx.run(["bash", "-c", ". ./completion; COMP_WORDS=(ternctl %s); COMP_CWORD=$((${#COMP_WORDS[@]} - 1));"
@@ -101,10 +102,10 @@ def test_no_node_answers(ctx):
     url = "http://127.0.0.1:%d" % free_port()
     _, err = ternctl(ctx, "clients", "list", "--url", url, status=3)
     check(url in err, err)
-    for wrong in (["clients"], ["clients", "nothing"], ["clients", "show"], ["clients", "list", "x"], ["--json", "certs"],
-                  ["clients", "list", "--top", "x"], ["clients", "list", "--limit", "x"], ["publish", "t"],
-                  ["trace", "start"], ["trace", "start", "--topic", "a", "--duration", "2h"], ["bans", "add", "x", "y"],
-                  ["--user", "a", "status"], ["--url", "ftp://x", "status"], ["--url"]):
+    for wrong in (["clients"], ["clients", "nothing"], ["clients", "show"], ["clients", "list", "x"],
+                  ["--json", "certs"], ["clients", "list", "--top", "x"], ["clients", "list", "--limit", "x"],
+                  ["publish", "t"], ["trace", "start"], ["trace", "start", "--topic", "a", "--duration", "2h"],
+                  ["bans", "add", "x", "y"], ["--user", "a", "status"], ["--url", "ftp://x", "status"], ["--url"]):
         ternctl(ctx, *wrong, status=2)
     _, err = ternctl(ctx, "status", "--url", "http://192.0.2.1", "--token-file", write(ctx, "token", "t\n"), status=1)
     check("https" in err, err)
