@@ -66,7 +66,9 @@ int admin_new(const struct config *config, struct admin_terms *terms, struct adm
     *ret_admin = NULL;
     int fd = config->admin.listen[0] ? bind_address(config->admin.listen) : 0;
     struct admin *admin = fd > 0 ? calloc(1, sizeof(*admin)) : NULL;
-    if (!admin) {
+    char *dir = admin ? strdup(config->data) : NULL;
+    if (!dir) {
+        free(admin);
         if (fd > 0) {
             close(fd);
         }
@@ -76,6 +78,8 @@ int admin_new(const struct config *config, struct admin_terms *terms, struct adm
     getsockname(fd, (struct sockaddr *)&bound, &len);
     admin->port = ntohs(((struct sockaddr_in *)&bound)->sin_port); /* the same place in sockaddr_in6 */
     admin->fd = fd;
+    admin->disk.dir = dir;
+    admin->started_wall_ms = clock_wall_ms();
     admin->terms = terms;
     atomic_init(&admin->next, NULL);
     atomic_init(&admin->launched, false);
@@ -118,6 +122,7 @@ void admin_free(struct admin *admin)
     admin_server_free(admin);
     admin_terms_unref(admin->terms);
     admin_terms_unref(atomic_load(&admin->next));
+    free(admin->disk.dir);
     free(admin);
 }
 

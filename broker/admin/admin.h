@@ -40,6 +40,8 @@ struct admin_request {
     /* The client has gone, or the node stops, before the answer was given: free the context. Nothing of the request may
      * be used afterwards. Not called once it is answered. */
     void (*gone)(struct admin_request *request);
+    /* May be NULL: called each turn while the request is not answered, for what is done in pieces. */
+    void (*step)(struct admin_request *request);
     /* For streams, may be NULL: there is room again. */
     void (*room)(struct admin_request *request);
 };

@@ -108,7 +108,15 @@ struct admin {
     atomic_bool launched;
     uint64_t turns[SHARDS_MAX];     /* seen last */
     uint64_t turned_ms[SHARDS_MAX]; /* when that was new */
-    struct hash_key secrets[2];     /* of passwords that were good */
+    uint64_t started_wall_ms;
+    struct { /* what a worker finds out about the data directory (metrics_node.c) */
+        struct work work;
+        char *dir; /* owned */
+        atomic_uint_least64_t used, left;
+        uint64_t next_ms;
+        bool looking;
+    } disk;
+    struct hash_key secrets[2]; /* of passwords that were good */
     struct {
         uint64_t marks[2], fingerprint;
     } good[16];
@@ -143,6 +151,11 @@ void admin_request_abandon(struct admin_conn *conn);
 /* The row for path and method; NULL with *ret_methods 0: no such path; else the methods that it has. */
 const struct admin_route *admin_route_find(struct admin_request *request, struct slice path, struct buf *words,
                                            unsigned *ret_methods);
+
+/* ---- metrics_node.c ---- */
+
+#define ADMIN_DISK_MS 10000u
+void admin_disk_look(struct admin *admin); /* now and then */
 
 /* ---- health.c ---- */
 

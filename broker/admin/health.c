@@ -25,6 +25,7 @@ static void pulse(struct timer *timer, uint64_t now_ms)
             io_wake(shard->peers[i]->io);
         }
     }
+    admin_disk_look(admin);
     timer_set(shard->timers, timer, now_ms + PULSE_MS);
 }
 

@@ -221,7 +221,7 @@ static void put_head(struct admin_conn *conn, unsigned status, const char *conte
 static void answered(struct admin_conn *conn)
 {
     conn->request.gone = NULL;
-    conn->request.room = NULL;
+    conn->request.room = conn->request.step = NULL;
     conn->state = ADMIN_WRITING;
     admin_conn_ready(conn);
 }
@@ -351,7 +351,7 @@ void admin_request_abandon(struct admin_conn *conn)
 
     admin_check_forget(conn);
     conn->request.gone = NULL;
-    conn->request.room = NULL;
+    conn->request.room = conn->request.step = NULL;
     if (gone) {
         gone(&conn->request);
     }
@@ -513,6 +513,9 @@ void admin_request_run(struct admin_conn *conn)
 {
     conn->state = ADMIN_BUSY;
     conn->route->handler(&conn->request);
+    if (conn->request.step) {
+        admin_conn_ready(conn);
+    }
 }
 
 void admin_request_step(struct admin_conn *conn)

@@ -277,6 +277,10 @@ static bool work(struct admin_conn *conn)
     if (conn->ended && (conn->state == ADMIN_READING || conn->state == ADMIN_BUSY)) {
         return false; /* nobody waits for an answer: curl and browsers close as a whole */
     }
+    if (conn->state == ADMIN_BUSY && conn->request.step) {
+        conn->request.step(&conn->request);
+        admin_conn_ready(conn);
+    }
     return !conn->failed && output(conn);
 }
 

@@ -22,6 +22,23 @@ static const char *const helps[METRIC_COUNT] = {
 #undef METRICS_HELP
 };
 
+static const char *const histogram_names[METRIC_HISTOGRAM_COUNT] = {
+#define METRICS_NAME(identifier, name, help) [METRIC_HISTOGRAM_##identifier] = name,
+    METRICS_HISTOGRAMS(METRICS_NAME)
+#undef METRICS_NAME
+};
+static const char *const histogram_helps[METRIC_HISTOGRAM_COUNT] = {
+#define METRICS_HELP(identifier, name, help) [METRIC_HISTOGRAM_##identifier] = help,
+    METRICS_HISTOGRAMS(METRICS_HELP)
+#undef METRICS_HELP
+};
+static const struct metric_family_terms families[METRIC_FAMILY_COUNT] = {
+#define METRICS_FAMILY(identifier, count, label, name, help) \
+    [METRIC_FAMILY_##identifier] = {name, label, help, METRIC_CELL_##identifier, count},
+    METRICS_FAMILIES(METRICS_FAMILY)
+#undef METRICS_FAMILY
+};
+
 #define COUNTER false
 #define GAUGE true
 static const bool gauges[METRIC_COUNT] = {
@@ -71,6 +88,9 @@ void metrics_sum(struct metrics *sum, const struct metrics *from)
     for (unsigned i = 0; i < METRIC_COUNT; i++) {
         add(&sum->values[i], load(&from->values[i]));
     }
+    for (unsigned i = 0; i < METRIC_CELL_COUNT; i++) {
+        add(&sum->cells[i], load(&from->cells[i]));
+    }
     for (unsigned h = 0; h < METRIC_HISTOGRAM_COUNT; h++) {
         for (unsigned b = 0; b < METRIC_BUCKETS; b++) {
             add(&sum->buckets[h][b], load(&from->buckets[h][b]));
@@ -118,4 +138,22 @@ bool metric_is_gauge(enum metric metric)
 {
     assert(metric < METRIC_COUNT);
     return gauges[metric];
+}
+
+const struct metric_family_terms *metric_family_terms(enum metric_family family)
+{
+    assert(family < METRIC_FAMILY_COUNT);
+    return &families[family];
+}
+
+const char *metric_histogram_name(enum metric_histogram histogram)
+{
+    assert(histogram < METRIC_HISTOGRAM_COUNT);
+    return histogram_names[histogram];
+}
+
+const char *metric_histogram_help(enum metric_histogram histogram)
+{
+    assert(histogram < METRIC_HISTOGRAM_COUNT);
+    return histogram_helps[histogram];
 }

@@ -60,6 +60,8 @@
     X(HANDSHAKES, COUNTER, "tern_handshakes_total", \
       "Handshakes of TLS, WebSocket or the PROXY protocol that succeeded.") \
     X(HANDSHAKES_FAILED, COUNTER, "tern_handshakes_failed_total", "And that failed.") \
+    X(HANDSHAKES_WAITING, GAUGE, "tern_handshakes_waiting", \
+      "Connections with bytes of a handshake that wait their turn.") \
     X(TLS_RESUMED, COUNTER, "tern_tls_resumed_total", "TLS handshakes that resumed a session by its ticket.") \
     X(CHANNELS_BROKEN, COUNTER, "tern_channels_broken_total", \
       "Connections closed for breaking the rules of TLS or WebSocket.") \
@@ -107,11 +109,49 @@ enum metric {
         METRIC_COUNT
 };
 
+/* X(identifier, count, "label", "name", "help"): counters that differ by one label, with so many values. What a value
+ * is called, broker/admin knows. */
+#define METRICS_FAMILIES(X) \
+    X(RECEIVED_BY_QOS, 3, "qos", "tern_publish_received_total", "PUBLISH packets received.") \
+    X(SENT_BY_QOS, 3, "qos", "tern_publish_sent_total", "PUBLISH packets sent.") \
+    X(CONNECTS_BY_VERSION, 3, "version", "tern_connects_total", "CONNECT packets answered with success.") \
+    X(REFUSED_BY_REASON, 256, "reason", "tern_connects_refused_total", "CONNECT packets refused.") \
+    X(DISCONNECTS_BY_REASON, 256, "reason", "tern_disconnects_total", \
+      "Clients that were connected and are not any more.") \
+    X(RECEIVED_BY_PACKET, 16, "packet", "tern_packets_received_total", "MQTT control packets received.") \
+    X(SENT_BY_PACKET, 16, "packet", "tern_packets_sent_total", "MQTT control packets sent.")
+
+/* Where each family begins among the counters, and how many there are. */
+enum metric_family_cell {
+#define METRICS_ID(identifier, count, label, name, help) \
+    METRIC_CELL_##identifier, METRIC_CELL_##identifier##_LAST = METRIC_CELL_##identifier + (count)-1,
+    METRICS_FAMILIES(METRICS_ID)
+#undef METRICS_ID
+        METRIC_CELL_COUNT
+};
+
+enum metric_family {
+#define METRICS_ID(identifier, count, label, name, help) METRIC_FAMILY_##identifier,
+    METRICS_FAMILIES(METRICS_ID)
+#undef METRICS_ID
+        METRIC_FAMILY_COUNT
+};
+
+/* Values of DISCONNECTS_BY_REASON that are no reason codes of a broker. */
+#define METRIC_DISCONNECT_NORMAL 0u /* the client has sent DISCONNECT */
+#define METRIC_DISCONNECT_LOST 1u   /* its connection broke, or it closed it without a word */
+
 /* X(identifier, "name", "help"): latencies in nanoseconds, shown in seconds. */
 #define METRICS_HISTOGRAMS(X) \
     X(PUBLISH_ACK, "tern_publish_ack_seconds", "From a QoS 1 or 2 PUBLISH to its PUBACK or PUBREC.") \
     X(CONNECT, "tern_connect_seconds", "From accept to CONNACK.") \
-    X(TURN, "tern_turn_seconds", "Length of a shard's turn, sleep excluded.")
+    X(TURN, "tern_shard_turn_seconds", "Length of a shard's turn, sleep excluded.") \
+    X(COMMIT, "tern_commit_seconds", \
+      "From the end of a turn to its log being on the disk, while somebody waits for it.") \
+    X(TAKEOVER, "tern_takeover_seconds", \
+      "From accept to CONNACK of a client that ends an earlier connection of its own.") \
+    X(ROUTE, "tern_route_propagation_seconds", \
+      "From a SUBSCRIBE to its SUBACK, which waits until all nodes know the filters.")
 
 enum metric_histogram {
 #define METRICS_ID(identifier, name, help) METRIC_HISTOGRAM_##identifier,
@@ -124,6 +164,7 @@ enum metric_histogram {
 
 struct metrics {
     uint64_t values[METRIC_COUNT]; /* gauges too; one shard's may be negative as int64_t, the sum is not */
+    uint64_t cells[METRIC_CELL_COUNT];
     uint64_t buckets[METRIC_HISTOGRAM_COUNT][METRIC_BUCKETS];
     uint64_t sum_ns[METRIC_HISTOGRAM_COUNT];
 };
@@ -139,6 +180,20 @@ static inline void metric_inc(struct metrics *m, enum metric metric)
     metric_add(m, metric, 1);
 }
 
+/* One more with the label's at-th value: metric_inc_at(m, METRIC_CELL_SENT_BY_QOS, qos). */
+static inline void metric_inc_at(struct metrics *m, enum metric_family_cell family, unsigned at)
+{
+    uint64_t *cell = &m->cells[(unsigned)family + at];
+    __atomic_store_n(cell, __atomic_load_n(cell, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+
+struct metric_family_terms {
+    const char *name, *label, *help;
+    unsigned first, count; /* of struct metrics.cells */
+};
+
+const struct metric_family_terms *metric_family_terms(enum metric_family family);
+
 void metric_observe(struct metrics *m, enum metric_histogram histogram, uint64_t ns);
 
 /* Upper bound of a bucket in nanoseconds. */
@@ -153,5 +208,7 @@ uint64_t metrics_quantile(const struct metrics *m, enum metric_histogram histogr
 const char *metric_name(enum metric metric);
 const char *metric_help(enum metric metric);
 bool metric_is_gauge(enum metric metric);
+const char *metric_histogram_name(enum metric_histogram histogram);
+const char *metric_histogram_help(enum metric_histogram histogram);
 
 #endif

@@ -50,12 +50,24 @@ int channel_new(struct conn *conn, struct channel **ret_channel)
     return 0;
 }
 
+/* It waits for its turn no more. */
+static void stop_knocking(struct channel *ch)
+{
+    if (!list_empty(&ch->in_knocking)) {
+        list_remove(&ch->in_knocking);
+        metric_add(ch->conn->shard->metrics, METRIC_HANDSHAKES_WAITING, -1);
+    }
+}
+
 void channel_free(struct channel *ch, struct buf_pool *pool)
 {
     if (!ch) {
         return;
     }
-    list_remove(&ch->in_knocking);
+    if (pool) {
+        stop_knocking(ch);
+    }
+    list_remove(&ch->in_knocking); /* the counters are gone with the shard */
     list_remove(&ch->in_warm);
     tls_free(ch->tls);
     ws_free(ch->ws);
@@ -88,7 +100,7 @@ void channel_attached(struct channel *ch)
 
 void channel_detached(struct channel *ch)
 {
-    list_remove(&ch->in_knocking);
+    stop_knocking(ch);
     list_remove(&ch->in_warm);
 }
 
@@ -323,6 +335,7 @@ void channel_received(struct channel *ch, struct slice data)
             conn_peer_ended(conn, -ENOMEM);
         } else if (list_empty(&ch->in_knocking)) {
             list_append(&lists_of(ch)->knocking, &ch->in_knocking);
+            metric_inc(conn->shard->metrics, METRIC_HANDSHAKES_WAITING);
         }
         return;
     }
@@ -348,6 +361,7 @@ bool channel_run_knocking(struct conn_lists *lists)
 
     while (costly < HANDSHAKES_A_TURN && (at = list_pop(&lists->knocking)) != NULL) {
         struct channel *ch = CONTAINER_OF(at, struct channel, in_knocking);
+        metric_add(ch->conn->shard->metrics, METRIC_HANDSHAKES_WAITING, -1);
         if (ch->conn->state == CONN_GUEST) { /* else it has been sent away meanwhile */
             costly += knock(ch);
         }

@@ -124,6 +124,7 @@ static size_t process(struct conn *conn, struct slice data)
             packets--;
             break;
         }
+        metric_inc_at(conn->shard->metrics, METRIC_CELL_RECEIVED_BY_PACKET, frame.type);
         used += frame.size;
     }
     metric_add(conn->shard->metrics, METRIC_PACKETS_RECEIVED, (int64_t)packets);

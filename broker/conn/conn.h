@@ -71,6 +71,7 @@ struct conn_more {
     struct rate publish_rate, publish_byte_rate; /* limits.max_publish_rate, limits.max_publish_byte_rate */
     uint64_t read_at_ms;                         /* while PAUSE_RATE: when to read on */
     uint64_t accepted_ns;
+    bool takes_over; /* it has ended an earlier connection of its client */
 };
 
 struct conn {

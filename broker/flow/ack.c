@@ -23,7 +23,7 @@ static void answer_pubrec(struct broker *b, struct conn *conn, uint16_t packet_i
         struct mqtt_ack release = {.packet_id = packet_id, .reason = MQTT_PACKET_IDENTIFIER_NOT_FOUND};
         mqtt_ack_encode(conn_out(conn), MQTT_PUBREL, conn->version, &release);
     }
-    broker_metric(b, METRIC_PACKETS_SENT, 1);
+    broker_sent(b, MQTT_PUBREL);
 }
 
 bool ack_from_client(struct conn *conn, const struct mqtt_frame *frame)

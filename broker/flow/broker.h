@@ -61,6 +61,8 @@ struct journal {
     struct buf answers;        /* struct mail: to other shards, that tell of it */
     uint64_t records;          /* ever written */
     uint64_t lsn;              /* of the last batch; 0: none */
+    uint64_t timed_lsn;        /* one whose way to the disk is being timed, since */
+    uint64_t timed_ns;         /* then; 0: none */
 };
 
 struct broker {
@@ -153,6 +155,13 @@ static inline struct group *broker_group(struct broker *b, const struct session 
 static inline void broker_metric(struct broker *b, enum metric metric, int64_t n)
 {
     metric_add(b->shard->metrics, metric, n);
+}
+
+/* A packet leaves for a client. */
+static inline void broker_sent(struct broker *b, enum mqtt_type type)
+{
+    metric_inc(b->shard->metrics, METRIC_PACKETS_SENT);
+    metric_inc_at(b->shard->metrics, METRIC_CELL_SENT_BY_PACKET, (unsigned)type);
 }
 
 /* Post what another shard waits for. It has room unless everything is lost already (mail_post_answer): then it is

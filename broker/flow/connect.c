@@ -42,6 +42,7 @@ static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, 
               {"peer", LOG_STR(conn_peer(conn, peer))}, {"version", LOG_INT(version)},
               {"reason", LOG_STR(mqtt_reason_name(reason))}, {"detail", LOG_STR(why ? why : "")});
     broker_metric(b, METRIC_CONNECTS_REFUSED, 1);
+    metric_inc_at(b->shard->metrics, METRIC_CELL_REFUSED_BY_REASON, (uint8_t)reason);
     mishap_note(b, c->client_id, (uint8_t)reason, why);
     if (version != MQTT_V5) {
         connack.code = mqtt_connack_code_v3(reason);
@@ -56,7 +57,7 @@ static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, 
     }
     if (answer) {
         mqtt_connack_encode(conn_out(conn), version == MQTT_V5 ? MQTT_V5 : MQTT_V311, &connack);
-        broker_metric(b, METRIC_PACKETS_SENT, 1);
+        broker_sent(b, MQTT_CONNACK);
         conn_finish(conn);
     } else {
         conn_hang_up(conn);
@@ -273,6 +274,7 @@ static enum mqtt_reason claim(struct broker *b, struct conn *conn, const struct 
     }
     if (earlier && earlier->front) {
         broker_metric(b, METRIC_TAKEOVERS, 1);
+        conn->more->takes_over = true;
         goodbye(earlier->front, MQTT_SESSION_TAKEN_OVER, NULL);
     }
     journal_apply(b, group, &command, out);
@@ -449,11 +451,15 @@ static void open_session(struct broker *b, struct conn *conn, const struct mqtt_
         gate_close(conn, GATE_THIS_TURN);
     }
     encode_connack(b, conn, c, out.existed, assigned, conn_out(conn)); /* [MQTT-3.2.0-1]: before anything else */
-    broker_metric(b, METRIC_PACKETS_SENT, 1);
+    broker_sent(b, MQTT_CONNACK);
     log_connected(conn, c, out.existed);
     broker_metric(b, METRIC_CONNECTS, 1);
+    metric_inc_at(b->shard->metrics, METRIC_CELL_CONNECTS_BY_VERSION, (unsigned)conn->version - MQTT_V31);
     broker_metric(b, METRIC_CONNECTED, 1);
     metric_observe(b->shard->metrics, METRIC_HISTOGRAM_CONNECT, b->shard->now_ns - conn->more->accepted_ns);
+    if (conn->more->takes_over) {
+        metric_observe(b->shard->metrics, METRIC_HISTOGRAM_TAKEOVER, b->shard->now_ns - conn->more->accepted_ns);
+    }
     if (ban_connected(b->node->auth->bans, c->client_id, b->shard->wall_ms)) {
         log_event(LOG_WARN, "banned", {"client", LOG_SLICE(c->client_id)},
                   {"reason", LOG_STR("connects over and over")});

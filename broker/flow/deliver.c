@@ -109,7 +109,8 @@ static bool send_publish(struct broker *b, struct conn *conn, struct mqtt_delive
     } else {
         mqtt_delivery_encode(conn_out(conn), conn->version, d);
     }
-    broker_metric(b, METRIC_PACKETS_SENT, 1);
+    broker_sent(b, MQTT_PUBLISH);
+    metric_inc_at(b->shard->metrics, METRIC_CELL_SENT_BY_QOS, d->qos);
     broker_metric(b, METRIC_PUBLISH_SENT, 1);
     conn->send_msg++;
     broker_metric(b, METRIC_PUBLISH_BYTES_SENT, (int64_t)d->payload.len);
@@ -153,7 +154,8 @@ static bool send_shared_frame(struct broker *b, struct conn *conn, const struct 
         return true;
     }
     buf_put(conn_out(conn), buf_slice(frame));
-    broker_metric(b, METRIC_PACKETS_SENT, 1);
+    broker_sent(b, MQTT_PUBLISH);
+    metric_inc_at(b->shard->metrics, METRIC_CELL_SENT_BY_QOS, 0);
     broker_metric(b, METRIC_PUBLISH_SENT, 1);
     conn->send_msg++;
     broker_metric(b, METRIC_PUBLISH_BYTES_SENT, (int64_t)pub->payload.len);
@@ -260,7 +262,7 @@ static void send_entry(struct broker *b, struct conn *conn, struct queue_entry *
 
     if (e->state == QUEUE_RELEASED) { /* [MQTT-4.3.3-6]: PUBREL again, never PUBLISH */
         mqtt_ack_encode_plain(conn_out(conn), MQTT_PUBREL, queue_packet_id(number));
-        broker_metric(b, METRIC_PACKETS_SENT, 1);
+        broker_sent(b, MQTT_PUBREL);
         queue_mark_sent(session->queue, number);
         return;
     }

@@ -19,7 +19,7 @@ static bool ping(struct conn *conn, const struct mqtt_frame *frame)
         return false;
     }
     mqtt_ping_encode(conn_out(conn), MQTT_PINGRESP); /* [MQTT-3.12.4-1] */
-    broker_metric(broker_of(conn), METRIC_PACKETS_SENT, 1);
+    broker_sent(broker_of(conn), MQTT_PINGRESP);
     return true;
 }
 

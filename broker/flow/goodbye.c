@@ -132,7 +132,7 @@ static void send_disconnect(struct broker *b, struct conn *conn, enum mqtt_reaso
         d.properties.present = 0;
         mqtt_disconnect_encode(out, MQTT_V5, &d);
     }
-    broker_metric(b, METRIC_PACKETS_SENT, 1);
+    broker_sent(b, MQTT_DISCONNECT);
 }
 
 void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text)
@@ -144,6 +144,7 @@ void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text)
     }
     log_gone(conn, LOG_INFO, mqtt_reason_name(reason), text);
     if (conn->session) {
+        metric_inc_at(b->shard->metrics, METRIC_CELL_DISCONNECTS_BY_REASON, (uint8_t)reason);
         mishap_note(b, session_client_id(conn->session), (uint8_t)reason, text);
     }
     if (conn->state == CONN_GUEST) { /* [MQTT-3.14.0-1] */
@@ -172,6 +173,7 @@ void goodbye_lost(struct conn *conn, int error)
     log_gone(conn, conn->state == CONN_GUEST ? LOG_DEBUG : LOG_INFO, "connection lost",
              error ? strerror(-error) : "closed by the peer without DISCONNECT");
     if (conn->session) {
+        metric_inc_at(conn->shard->metrics, METRIC_CELL_DISCONNECTS_BY_REASON, METRIC_DISCONNECT_LOST);
         mishap_note(broker_of(conn), session_client_id(conn->session), MQTT_UNSPECIFIED_ERROR,
                     error ? strerror(-error) : "closed by the peer without DISCONNECT");
     }
@@ -206,6 +208,7 @@ bool disconnect_from_client(struct conn *conn, const struct mqtt_frame *frame)
     }
     log_gone(conn, LOG_INFO, d.reason == MQTT_SUCCESS ? "disconnected" : mqtt_reason_name(d.reason),
              "DISCONNECT received");
+    metric_inc_at(b->shard->metrics, METRIC_CELL_DISCONNECTS_BY_REASON, METRIC_DISCONNECT_NORMAL);
     detach(conn, &parting);
     conn_finish(conn);
     return false;

@@ -268,6 +268,10 @@ void journal_turn_begin(struct broker *b)
         return;
     }
     gate_open_all(&b->conns, store_durable(b->node->store));
+    if (b->journal.timed_ns && b->journal.timed_lsn <= b->conns.durable) {
+        metric_observe(b->shard->metrics, METRIC_HISTOGRAM_COMMIT, b->shard->now_ns - b->journal.timed_ns);
+        b->journal.timed_ns = 0;
+    }
     take_back(b);
 }
 
@@ -281,7 +285,13 @@ void journal_turn_end(struct broker *b)
     gate_end_turn(&b->conns, b->journal.lsn);
     if (!list_empty(&b->conns.closed) || arrive_waits(b)) {
         store_notify(b->node->store, b->shard->index);
+        if (!b->journal.timed_ns && b->journal.lsn > b->conns.durable) {
+            b->journal.timed_lsn = b->journal.lsn;
+            b->journal.timed_ns = b->shard->now_ns;
+        }
         b->shard->busy |= store_durable(b->node->store) != b->conns.durable; /* meanwhile */
+    } else {
+        b->journal.timed_ns = 0; /* nobody wakes the shard for it */
     }
 }
 

@@ -238,7 +238,7 @@ static bool send_auth(struct login *login, enum mqtt_reason reason, const struct
         out->len = before;
         return false;
     }
-    broker_metric(broker_of(conn), METRIC_PACKETS_SENT, 1);
+    broker_sent(broker_of(conn), MQTT_AUTH);
     return true;
 }
 

@@ -346,6 +346,7 @@ bool publish_from_client(struct conn *conn, const struct mqtt_frame *frame)
         login_packet_done(conn);
     }
     broker_metric(b, METRIC_PUBLISH_RECEIVED, 1);
+    metric_inc_at(b->shard->metrics, METRIC_CELL_RECEIVED_BY_QOS, p.qos);
     conn->recv_msg++;
     broker_metric(b, METRIC_PUBLISH_BYTES_RECEIVED, (int64_t)p.payload.len);
     publish_checked(b, conn, &p, check_access(b, conn, &p, verdict));
@@ -379,6 +380,6 @@ bool publish_release(struct conn *conn, const struct mqtt_frame *frame)
     } else {
         mqtt_ack_encode_plain(conn_out(conn), MQTT_PUBCOMP, ack.packet_id); /* [MQTT-4.3.3-11] */
     }
-    broker_metric(b, METRIC_PACKETS_SENT, 1);
+    broker_sent(b, MQTT_PUBCOMP);
     return may_read_on(conn);
 }

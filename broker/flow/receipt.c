@@ -62,7 +62,7 @@ static void acknowledge(struct broker *b, struct conn *conn, const struct receip
             forget_qos2(b, conn, type, packet_id);
         }
     }
-    broker_metric(b, METRIC_PACKETS_SENT, 1);
+    broker_sent(b, type);
 }
 
 /* Not yet filled in. NULL when memory is out. */

@@ -23,7 +23,8 @@ struct subscribe_job {
     struct list in_broker;
     struct conn *conn; /* NULL when gone */
     enum subscribe_stage stage;
-    uint32_t pending;             /* answers that are awaited; one more while the stage is being begun */
+    uint32_t pending; /* answers that are awaited; one more while the stage is being begun */
+    uint64_t started_ns;
     struct mqtt_subscribe packet; /* its filters lie in body */
     uint8_t *codes;               /* one a filter; inside the same allocation, like the next two */
     bool *replay;                 /* retained messages are to be sent for this filter */
@@ -37,6 +38,7 @@ static struct subscribe_job *job_new(struct conn *conn, const struct mqtt_subscr
         return NULL;
     }
     job->conn = conn;
+    job->started_ns = conn->shard->now_ns;
     job->packet = *s;
     memcpy(job->body, s->filters.ptr, s->filters.len);
     job->packet.filters.ptr = job->body;
@@ -252,7 +254,8 @@ static void send_suback(struct broker *b, struct subscribe_job *job)
         log_filter(job->conn, "subscribed", sub.filter, job->codes[i]);
     }
     mqtt_suback_encode(conn_out(job->conn), MQTT_SUBACK, job->conn->version, &suback);
-    broker_metric(b, METRIC_PACKETS_SENT, 1);
+    broker_sent(b, MQTT_SUBACK);
+    metric_observe(b->shard->metrics, METRIC_HISTOGRAM_ROUTE, b->shard->now_ns - job->started_ns);
 }
 
 static void start_replays(struct broker *b, struct subscribe_job *job)
@@ -458,7 +461,7 @@ bool unsubscribe_from_client(struct conn *conn, const struct mqtt_frame *frame)
     } else {
         struct mqtt_suback unsuback = {.packet_id = packet_id, .codes = buf_slice(&codes)};
         mqtt_suback_encode(conn_out(conn), MQTT_UNSUBACK, conn->version, &unsuback);
-        broker_metric(b, METRIC_PACKETS_SENT, 1);
+        broker_sent(b, MQTT_UNSUBACK);
     }
     buf_deinit(&codes);
     return conn->state == CONN_OPEN && !conn->paused;

@@ -155,6 +155,7 @@ static void open_server(void)
     clock_set(&source);
     config.admin.listen = (char *)"127.0.0.1:0";
     config.admin.certificate = config.admin.key = config.admin.users_file = config.admin.tokens_file = (char *)"";
+    config.data = (char *)"";
     broker = calloc(1, sizeof(*broker));
     broker->node = &tables;
     waiting = NULL;
