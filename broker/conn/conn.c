@@ -284,13 +284,13 @@ static void conn_timer_fire(struct timer *timer, uint64_t now_ms)
     conn_handler->timeout(conn);
 }
 
-static void read_peer(struct conn *conn, int fd)
+static int read_peer(struct conn *conn, int fd)
 {
     struct sockaddr_storage address;
     socklen_t len = sizeof(address);
 
     if (getpeername(fd, (struct sockaddr *)&address, &len) != 0) {
-        return; /* gone already: the first receive will tell */
+        return -errno; /* gone already, as who only looks whether the door is open is */
     }
     if (address.ss_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
@@ -302,6 +302,7 @@ static void read_peer(struct conn *conn, int fd)
         memcpy(&conn->peer.s6_addr[12], &in->sin_addr, 4);
         conn->peer_port = ntohs(in->sin_port);
     }
+    return 0;
 }
 
 struct conn *conn_alloc(struct shard *shard, const struct listener *listener)
@@ -331,8 +332,12 @@ int conn_new(struct shard *shard, const struct listener *listener, int fd, struc
     if (!conn) {
         return -ENOMEM;
     }
-    read_peer(conn, fd);
-    int rc = conn_more(conn) ? channel_new(conn, &conn->more->channel) : -ENOMEM;
+    int rc = read_peer(conn, fd);
+    if (rc) {
+        free(conn);
+        return rc;
+    }
+    rc = conn_more(conn) ? channel_new(conn, &conn->more->channel) : -ENOMEM;
     rc = rc ? rc : io_stream_attach(shard->io, &conn->stream, fd);
     if (rc) {
         more_free(conn, NULL);

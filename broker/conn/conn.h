@@ -120,7 +120,7 @@ struct conn_more *conn_more(struct conn *conn);
 void conn_less(struct conn *conn);
 
 /* Take a freshly accepted descriptor. Owned by the shard from now on. Returns 0 or a negative errno, the descriptor
- * then still the caller's. */
+ * then still the caller's: -ENOMEM; -ENOTCONN, whoever it was has gone. */
 int conn_new(struct shard *shard, const struct listener *listener, int fd, struct conn **ret_conn);
 
 /* Once per process, before the first conn. */

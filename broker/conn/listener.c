@@ -290,10 +290,13 @@ static void door_accepted(struct io_listener *io, int fd)
     struct listener_door *door = CONTAINER_OF(io, struct listener_door, io);
     struct metrics *metrics = door->shard->metrics;
     struct conn *conn;
+    int rc = conn_new(door->shard, door->listener, fd, &conn);
 
-    if (conn_new(door->shard, door->listener, fd, &conn) != 0) {
+    if (rc) {
         close(fd);
-        metric_inc(metrics, METRIC_SOCKETS_REFUSED);
+        if (rc != -ENOTCONN) {
+            metric_inc(metrics, METRIC_SOCKETS_REFUSED);
+        }
         return;
     }
     metric_inc(metrics, METRIC_SOCKETS_OPENED);

@@ -83,7 +83,13 @@ def test_health_checks_and_unknown_peers(ctx):
         sock = house.raw("front")
         sock.sendall(header)
         sock.close()
+    for _ in range(100):  # who only looks whether the door is open has often gone before it is looked at
+        sock = house.raw("front")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    proxied(house, v2()).open().ping()
     check(not house.lines("event=handshake_failed"), "a health check is told as a failure")
+    check(not house.lines("event=connection_refused"), "a health check is told as a stranger")
 
 
 def test_headers_that_are_none(ctx):
