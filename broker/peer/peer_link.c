@@ -168,7 +168,7 @@ bool peer_link_adopt(struct peer_link *link, struct peer_wire *wire)
     char name[PEER_ADDRESS_TEXT];
     peer_address_text(&link->address, name);
     if (!wire->relay) {
-        if (link->wire) {
+        if (link->led_around) { /* up to now, or until that way was lost too */
             log_event(LOG_INFO, "peer_direct", {"peer", LOG_STR(name)});
         }
         link->retry_ms = 0;
@@ -178,6 +178,7 @@ bool peer_link_adopt(struct peer_link *link, struct peer_wire *wire)
         link->was_relayed = true;
         log_event(LOG_INFO, "peer_relayed", {"peer", LOG_STR(name)}, {"through", LOG_STR(wire->name)});
     }
+    link->led_around = wire->relay != NULL;
     link->wire = wire;
     link->epoch++;
     return true;

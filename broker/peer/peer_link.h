@@ -115,7 +115,8 @@ struct peer_link {
     struct timer retry, relay; /* dial; ask a third node */
     unsigned relay_turn;       /* which */
     bool was_relayed;
-    uint32_t epoch; /* grows with every wire that it runs over */
+    bool led_around; /* its last connection went through a third node */
+    uint32_t epoch;  /* grows with every wire that it runs over */
     uint32_t retry_ms;
     uint16_t shard; /* of the dialler */
     bool dialled;
