@@ -52,6 +52,7 @@ help:
 	@echo 'make torture       each allocation of the running broker fails once, in every flow'
 	@echo 'make sim           500 simulated stories of crashes, and each planted bug found; make sim-long: for SIM_HOURS;'
 	@echo '                   CLUSTER=1: of several nodes; SEED=n: one of them'
+	@echo 'make hosts         nodes on several hosts (network namespaces; as root) whose machines, networks and links fail; hosts-long'
 	@echo 'make crash         10,000 power cuts of a store that works, and each planted bug found'
 	@echo 'make check         formatting, include rules, static analysis, reference in the README, manual pages'
 	@echo 'make format        format all C files'
@@ -183,6 +184,13 @@ torture: $(B)/tern $(B)/failing_malloc.so
 torture-nodes: $(B)/tern $(B)/failing_malloc.so
 	@$(PYTHON) tests/torture/nodes.py --tern $(B)/tern
 
+# Nodes in network namespaces of their own, while machines, networks and links fail; hosts-long: HOSTS_ROUNDS times.
+HOSTS_ROUNDS ?= 20
+hosts: $(B)/tern $(B)/tern-bench
+	@$(PYTHON) tests/hosts/run.py --tern $(B)/tern
+hosts-long: $(B)/tern $(B)/tern-bench
+	@$(PYTHON) tests/hosts/run.py --tern $(B)/tern --rounds $(HOSTS_ROUNDS)
+
 check: check-format check-layers check-static check-readme check-man
 	@echo '5 passed, 0 failed, 0 skipped'
 
@@ -230,7 +238,7 @@ install: $(B)/tern $(B)/ternctl $(B)/tern-bench
 clean:
 	rm -rf build
 
-.PHONY: all help units fuzzers setup run test test-quick torture torture-nodes crash sim sim-long run-sim run-sim-long test-asan test-tsan check check-format format check-layers \
+.PHONY: all help units fuzzers setup run test test-quick torture torture-nodes hosts hosts-long crash sim sim-long run-sim run-sim-long test-asan test-tsan check check-format format check-layers \
 	check-static check-readme check-man fuzz bench install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

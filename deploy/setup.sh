@@ -39,6 +39,8 @@ mosquitto|command /usr/sbin/mosquitto|the broker to compare with; its service st
 nodejs|command node|runs a real client: MQTT.js
 npm|command npm|installs MQTT.js
 chromium|command chromium|a real browser for MQTT over WebSocket
+iproute2|command ip|several hosts on one machine: network namespaces
+nftables|command /usr/sbin/nft|networks that fall apart between them
 haproxy|command haproxy|a real load balancer for the PROXY protocol; its service stays off
 jose|command jose|makes the tokens that ours must accept
 openssl|command openssl|certificates and a TLS client to test with

@@ -75,6 +75,7 @@ STAGES = [
     Stage("conformance, io_uring", CONFORMANCE + ["build/release/tern", "--backend", "io_uring"], waits=True,
           why_not=io_uring_forbidden),
     Stage("conformance, epoll", CONFORMANCE + ["build/release/tern", "--backend", "epoll"], waits=True),
+    Stage("several hosts", ["make", "hosts"], waits=True),
     Stage("memory fails in a cluster", ["make", "torture-nodes"], waits=True),
     Stage("memory fails", ["make", "torture"], waits=True),
 ]
