@@ -24,6 +24,7 @@
 #include "proto/base/log.h"
 #include "storage/store_lmdb.h"
 
+#define DRAIN_LOOK_MS 10
 #define STOP_MS 2000u         /* for clients to read their DISCONNECT */
 #define SPARE_DESCRIPTORS 64u /* of one shard: rings, listeners, log */
 #define ROUTE_READERS SHARDS_MAX
@@ -393,6 +394,54 @@ static void reload(struct node *node)
     reload_tell(&node->tables, true, "", restart);
 }
 
+/* When somebody has asked for the end by a signal. */
+static bool asked_again(const sigset_t *signals)
+{
+    struct timespec moment = {.tv_nsec = DRAIN_LOOK_MS * 1000000};
+    int signal = sigtimedwait(signals, NULL, &moment);
+
+    return signal == SIGTERM || signal == SIGINT;
+}
+
+/* Clients a second: as configured, or more, so that all of them have gone in the time that is left. Who is alone
+ * protects nobody by being slow. */
+static uint32_t drain_rate(const struct node *node, uint64_t left, uint64_t time_ms)
+{
+    const struct node_cluster *cluster = node->tables.cluster;
+    uint64_t needed = left * 1000 / (time_ms ? time_ms : 1) + 1;
+    uint32_t rate = node->config->drain.rate;
+
+    if (rate == 0 || !cluster || atomic_load(&cluster->neighbour_count) == 0) {
+        return 0;
+    }
+    return needed > rate ? (uint32_t)(needed < UINT32_MAX ? needed : UINT32_MAX) : rate;
+}
+
+/* Part from the clients, as long as it may take. A second signal ends it at once; SIGINT, a person's, waits for no load
+ * balancer. */
+static void drain(struct node *node, const sigset_t *signals, int signal)
+{
+    const struct config *config = node->config;
+    uint64_t end_ms = clock_mono_ns() / 1000000 + config->drain.grace_ms - STOP_MS;
+    struct drain_state state = drain_state(&node->tables);
+    bool waits = signal == SIGTERM && state.left > 0 && drain_readiness_watched(&node->tables);
+    uint64_t wait_ms = waits ? config->drain.wait_ms : 0, most_ms = (config->drain.grace_ms - STOP_MS) / 2;
+
+    wait_ms = wait_ms < most_ms ? wait_ms : most_ms;
+    uint64_t time_ms = (config->drain.grace_ms - STOP_MS - wait_ms) / 2;
+    drain_begin(&node->tables, drain_rate(node, state.left, time_ms), wait_ms);
+    do {
+        wake_all(node);
+        if (asked_again(signals)) {
+            log_event(LOG_INFO, "drain_cut_short", {"reason", LOG_STR("a second signal")});
+            break;
+        }
+        state = drain_state(&node->tables);
+    } while (state.stage != DRAIN_DONE && clock_mono_ns() / 1000000 < end_ms);
+    log_event(LOG_INFO, "drain_ended", {"stage", LOG_STR(drain_stage_name(state.stage))},
+              {"sent", LOG_INT((int64_t)state.sent)}, {"connections", LOG_INT((int64_t)state.left)});
+}
+
 static void run(struct node *node, const sigset_t *signals)
 {
     struct timespec watch = {.tv_sec = CERTIFICATES_WATCH_S};
@@ -415,6 +464,7 @@ static void run(struct node *node, const sigset_t *signals)
         }
     }
     log_event(LOG_INFO, "stopping", {"signal", LOG_STR(signal == SIGTERM ? "SIGTERM" : "SIGINT")});
+    drain(node, signals, signal);
 }
 
 static void stop(struct node *node)

@@ -35,6 +35,7 @@ enum member_state {
 
 #define MEMBER_NAME_MAX 63
 #define MEMBER_CLUSTER_ID_SIZE 16
+#define MEMBER_DRAINING (1ull << 63) /* among the features: it sends its clients away, and is to get no work */
 
 struct member {
     struct node_id id;

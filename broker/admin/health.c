@@ -74,11 +74,12 @@ static void livez(struct admin_request *r)
 static void readyz(struct admin_request *r)
 {
     const struct admin *admin = admin_conn_of(r)->admin;
-    const struct node_tables *node = r->broker->node;
+    struct node_tables *node = r->broker->node;
     const char *why = node_unready(node);
     struct buf body = {0};
     bool launched = atomic_load(&admin->launched);
 
+    drain_readiness_asked(node);
     if (wants_all(r)) {
         admin_printf(&body, "[%s] shards: %s\n", launched ? "+" : "-", launched ? "all run" : "are being started");
         admin_printf(&body, "[+] listeners: %u open\n", node->listener_count);

@@ -149,9 +149,9 @@ json_t *view_node(struct broker *b, bool metrics)
         node = json_pack("{s:s, s:o, s:o, s:s, s:I, s:b, s:o, s:b, s:f, s:i, s:s, s:o}", "node", b->config->node_name,
                          "node_id", node_id(b), "address", address_of(b), "version", TERN_VERSION, "uptime_seconds",
                          (json_int_t)((b->shard->now_ms - b->node->started_ms) / 1000), "ready", unready == NULL,
-                         "not_ready_because", unready ? json_string(unready) : json_null(), "draining", b->stopping,
-                         "cpu_seconds", cpu_seconds(), "shards", (int)b->shard->count, "backend", io_name(b->shard->io),
-                         "links", view_links(b));
+                         "not_ready_because", unready ? json_string(unready) : json_null(), "draining",
+                         b->node->drain.from_ms != 0 || b->stopping, "cpu_seconds", cpu_seconds(), "shards",
+                         (int)b->shard->count, "backend", io_name(b->shard->io), "links", view_links(b));
     }
     if (node) {
         add_counts(b, node, m);

@@ -89,6 +89,12 @@ struct config {
     char *node_name;          /* [node.name] default: the host's name. Owned */
     uint64_t sys_interval_ms; /* [sys_interval] 10s; 0 = no $SYS */
 
+    struct {
+        uint32_t rate;     /* 1000; clients a second; 0 = as fast as it can be */
+        uint64_t wait_ms;  /* [drain.wait] 5s; only when somebody looks at the readiness */
+        uint64_t grace_ms; /* [drain.grace] 25s; from SIGTERM to the end */
+    } drain;
+
     int log_level;  /* [log.level] error, warn, info, debug: enum log_level */
     int log_format; /* [log.format] text, json: enum log_format */
 

@@ -51,6 +51,14 @@ static const struct config_key keys[] = {
     {"node.name", CONFIG_STRING, FIELD(node_name), NULL, 1, CONFIG_TEXT_MAX, 0, false, NULL,
      "Name of this node in logs and topics; by default the name of the host."},
 
+    {"drain.rate", CONFIG_INT, FIELD(drain.rate), "1000", 0, CONFIG_COUNT_MAX, 0, true, NULL,
+     "Clients that a node of several sends away each second before it ends, or more if drain.grace is short; 0 is no "
+     "limit."},
+    {"drain.wait", CONFIG_MS, FIELD(drain.wait_ms), "5s", 0, 3600000, 0, true, NULL,
+     "How long a node that is to end says that it is not ready before it sends clients away, if anybody asks."},
+    {"drain.grace", CONFIG_MS, FIELD(drain.grace_ms), "25s", 3000, DAY_MS, 0, true, NULL,
+     "How long it may take from SIGTERM to the end of the process."},
+
     {"log.level", CONFIG_ENUM, FIELD(log_level), "info", 0, 0, 0, true, names_level,
      "The least important lines that are still written."},
     {"log.format", CONFIG_ENUM, FIELD(log_format), "text", 0, 0, 0, true, names_format,

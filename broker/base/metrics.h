@@ -30,6 +30,7 @@
     X(CONNECTED, GAUGE, "tern_clients_connected", "Clients connected now.") \
     X(SESSIONS, GAUGE, "tern_sessions", "Sessions, connected or not.") \
     X(SESSIONS_EXPIRED, COUNTER, "tern_sessions_expired_total", "Sessions that expired while disconnected.") \
+    X(CLIENTS_DRAINED, COUNTER, "tern_clients_drained_total", "Clients sent away because the node is drained.") \
     X(TAKEOVERS, COUNTER, "tern_takeovers_total", "Connections closed because their client connected anew.") \
     X(SUBSCRIPTIONS, GAUGE, "tern_subscriptions", "Subscriptions, shared ones included.") \
     X(SHARED_SUBSCRIPTIONS, GAUGE, "tern_shared_subscriptions", "Shared subscriptions.") \

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "broker/conn/pipe.h"
+#include "broker/flow/attach_open.h"
 #include "broker/flow/cluster.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/flow.h"
@@ -28,6 +29,7 @@ enum attach_kind {
     ATTACH_DATA,     /* bytes behind the head */
     ATTACH_CREDIT,   /* value: bytes */
     ATTACH_END,
+    ATTACH_LEAVE, /* value: the reason of a DISCONNECT; to the home of a link that has PEER_FEATURE_LEAVE */
 };
 
 struct attach {
@@ -44,6 +46,7 @@ struct attach {
     bool front;
     bool linked;     /* peer_shard and peer_id are known */
     bool accept_due; /* the front is to be told of it */
+    bool leaving;    /* front: home was asked to say goodbye */
     bool no_end;     /* the other side has ended it, or is gone */
 };
 
@@ -314,6 +317,23 @@ void attach_lost(struct conn *conn)
     }
 }
 
+bool attach_leave(struct conn *conn, enum mqtt_reason reason)
+{
+    struct attach *r = conn->more->attach;
+    const struct peer_link *link = r->broker->cluster->links[r->neighbour];
+
+    r->leaving =
+        r->linked && link && link->features & PEER_FEATURE_LEAVE && put(r, ATTACH_LEAVE, reason, (struct slice){0});
+    return r->leaving;
+}
+
+bool attach_leaving(const struct conn *conn)
+{
+    const struct attach *r = conn->more->attach;
+
+    return r->leaving;
+}
+
 /* ---- home ---- */
 
 static size_t pipe_take(struct conn_pipe *pipe, struct slice bytes)
@@ -338,57 +358,9 @@ static void pipe_closed(struct conn_pipe *pipe)
 static const struct conn_pipe_handler pipe_handler = {
     .take = pipe_take, .consumed = pipe_consumed, .closed = pipe_closed};
 
-static const struct listener *listener_named(const struct broker *b, const char *name)
-{
-    for (unsigned i = 0; i < b->node->listener_count; i++) {
-        if (strcmp(b->node->listeners[i].name, name) == 0) {
-            return &b->node->listeners[i];
-        }
-    }
-    return &b->node->listeners[0];
-}
-
-/* Who it is, as the front has found out. NULL: memory is out. */
-static struct principal *principal_of(const struct broker *b, const Tern__Attach *open, const struct listener *listener,
-                                      const struct in6_addr *address)
-{
-    struct buf roles = {0};
-    struct principal_source source = {
-        .method = open->method,
-        .user = slice_of(open->user.data, open->user.len),
-        .role_count = (unsigned)open->n_roles,
-        .expires_at_ms = open->expires_ms,
-        .credential = open->credential,
-        .listener = listener->name,
-        .address = *address,
-        .rates = b->node->auth->rates,
-    };
-
-    for (size_t i = 0; i < open->n_roles; i++) {
-        buf_put(&roles, slice_of(open->roles[i].data, open->roles[i].len));
-        buf_u8(&roles, 0);
-    }
-    source.roles = buf_slice(&roles);
-    struct principal *p = roles.failed ? NULL : principal_new(&source);
-    buf_deinit(&roles);
-    return p;
-}
-
-static bool is_sane(const Tern__Attach *open)
-{
-    for (size_t i = 0; i < open->n_roles; i++) {
-        if (memchr(open->roles[i].data, 0, open->roles[i].len)) {
-            return false;
-        }
-    }
-    return open->shard < SHARDS_MAX && open->address.len == sizeof(struct in6_addr) && open->port <= UINT16_MAX &&
-           open->n_roles <= UINT16_MAX && open->client_id.len > 0 && open->client_id.len <= UINT16_MAX &&
-           open->connect.len > 0;
-}
-
 static void begin_home(struct broker *b, unsigned neighbour, const Tern__Attach *open)
 {
-    const struct listener *listener = listener_named(b, open->listener);
+    const struct listener *listener = attach_listener(b, open->listener);
     struct attach *r = attach_new(b, neighbour);
     struct in6_addr address;
 
@@ -405,7 +377,7 @@ static void begin_home(struct broker *b, unsigned neighbour, const Tern__Attach 
         part(r);
         return;
     }
-    struct principal *p = open->known ? principal_of(b, open, listener, &address) : NULL;
+    struct principal *p = open->known ? attach_principal(b, open, listener, &address) : NULL;
     if (open->known && (!p || login_trust(r->conn, p, slice_of(open->auth_method.data, open->auth_method.len),
                                           slice_of(open->auth_data.data, open->auth_data.len)) != 0)) {
         principal_unref(p);
@@ -486,6 +458,14 @@ static int handle(struct broker *b, unsigned neighbour, struct slice body)
     case ATTACH_END:
         ended_there(r);
         break;
+    case ATTACH_LEAVE:
+        if (r->front || (value != MQTT_SERVER_SHUTTING_DOWN && value != MQTT_USE_ANOTHER_SERVER)) {
+            return -EPROTO;
+        }
+        if (r->conn) {
+            goodbye(r->conn, (enum mqtt_reason)value, "its connection's node stops");
+        }
+        break;
     default:
         return -EPROTO;
     }
@@ -538,7 +518,7 @@ int attach_take_open(struct peer_link *link, struct slice body)
         return rc;
     }
     const Tern__Attach *open = (const Tern__Attach *)decoded;
-    if (!is_sane(open)) {
+    if (!attach_open_sane(open)) {
         return -EPROTO;
     }
     /* Always by mail: the arena is free again, and nothing that a client does happens inside a link's turn. */

@@ -240,7 +240,7 @@ static void start_sys(struct broker *b)
     }
 }
 
-static void drain(struct broker *b)
+static void begin_to_stop(struct broker *b)
 {
     b->stopping = true;
     for (unsigned i = 0; i < b->node->listener_count; i++) {
@@ -267,14 +267,16 @@ static void heed_main(struct broker *b)
         atomic_store(&b->policy_seen, policy);
     }
     if (stop_by_ms != 0 && !b->stopping) {
-        drain(b);
+        begin_to_stop(b);
     }
     if (b->stopping && b->shard->now_ms >= stop_by_ms) {
         for (struct list *at = b->conns.all.next; at != &b->conns.all; at = at->next) {
             conn_drop(CONTAINER_OF(at, struct conn, in_shard)); /* it does not read our last word */
         }
     }
-    if (b->stopping && (list_empty(&b->conns.all) || b->shard->now_ms >= stop_by_ms + STOP_GRACE_MS)) {
+    drain_turn(b);
+    if (b->stopping &&
+        ((list_empty(&b->conns.all) && drain_settled(b)) || b->shard->now_ms >= stop_by_ms + STOP_GRACE_MS)) {
         shard_stop(b->shard);
     }
 }

@@ -6,6 +6,7 @@
 #include "broker/base/config.h"
 #include "broker/conn/conn.h"
 #include "broker/conn/listener.h"
+#include "broker/flow/drain.h"
 #include "broker/group/group.h"
 #include "broker/group/record.h"
 #include "broker/topic/match_cache.h"
@@ -40,6 +41,7 @@ struct node_tables {
     _Atomic(struct reload_outcome *) reloaded; /* what came of the last reload (reload.h); owned; NULL: taken */
     struct admin *admin;                       /* the admin port (broker/admin); NULL: none */
     const struct inquiry_desk *desk;           /* who knows what operators ask (inquire.h); NULL: nobody */
+    struct drain drain;                        /* atomics, but for what says so (drain.h) */
     atomic_uint_least64_t stop_by_ms;          /* monotonic; not 0: send everybody away and stop, at the latest then */
 };
 
@@ -126,7 +128,9 @@ struct broker {
     bool recovered;                /* its first turn is over (recover.c) */
     uint64_t refused_ms;           /* when the log had it that a message could not be retained */
     uint64_t trimmed_ms;           /* when spare memory was given back last */
+    bool draining;                 /* clients are sent away, and who comes is refused */
     bool stopping;
+    unsigned settled_turns; /* since nothing of any shard is on its way to other nodes any more */
 };
 
 _Static_assert(offsetof(struct broker, conns) == 0, "conn.c finds the lists through shard->broker");

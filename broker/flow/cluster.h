@@ -84,6 +84,7 @@ struct node_cluster {
     struct seal_ring ring;                   /* at the start */
     _Atomic(struct seal_ring *) ring_next;   /* of a reload: the control shard takes it; owned */
     bool insecure;                           /* at the start: plain links */
+    atomic_bool leaving[NEIGHBOURS_MAX];     /* it sends its clients away: written by the control shard */
     atomic_bool met[NEIGHBOURS_MAX];         /* the control shard has had a link to it: it is who it says it is */
     struct catchup *catchup;                 /* control shard: owned */
     atomic_uint_least64_t caught_up_ms;      /* when a message came last that was asked for (catchup.c) */
@@ -199,6 +200,7 @@ int forward_share(struct broker *b, unsigned neighbour, struct publication *pub,
 /* How well a node can be reached. */
 enum forward_reach { REACH_GOOD, REACH_SLOW, REACH_LOST };
 enum forward_reach forward_reach(const struct broker *b, unsigned neighbour);
+bool forward_settled(const struct broker *b); /* all is out, and answered for where an answer is due */
 int forward_done(struct peer_link *link, struct slice body);
 void forward_reset(struct peer_link *link);                     /* send all anew */
 void forward_give_up(struct broker *b, struct peer_link *link); /* the node is dead: nobody waits for it any more */
@@ -290,6 +292,9 @@ static inline bool attach_is(const struct conn *conn)
 {
     return conn->more && conn->more->attach;
 }
+/* Have the session's node say goodbye to its client, at a packet's end. Returns whether it was asked to. */
+bool attach_leave(struct conn *conn, enum mqtt_reason reason);
+bool attach_leaving(const struct conn *conn); /* it was */
 /* Its connection: has ended; has room again; sends bytes (conn_handler.elsewhere). */
 void attach_lost(struct conn *conn);
 void attach_drained(struct conn *conn);

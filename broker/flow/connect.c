@@ -572,7 +572,7 @@ bool connect_from_client(struct conn *conn, const struct mqtt_frame *frame)
     enum mqtt_reason reason = mqtt_connect_decode(frame->body, frame->flags, &version, &c);
 
     if (reason == MQTT_SUCCESS) {
-        reason = b->stopping ? MQTT_SERVER_UNAVAILABLE : check_connect(b, conn, &c);
+        reason = drain_refusal(b, conn) ? drain_refusal(b, conn) : check_connect(b, conn, &c);
     }
     if (reason != MQTT_SUCCESS) {
         refuse(conn, version, reason, &c, NULL);

@@ -235,11 +235,53 @@ void driver_turn(struct broker *b)
     }
 }
 
+/* ---- who leaves ---- */
+
+void driver_draining(struct broker *b, bool draining)
+{
+    struct driver *d = driver_of(b);
+    struct member self;
+
+    if (d->draining != draining) {
+        d->draining = draining;
+        driver_self(b, &self);
+        swim_self(d->swim, now_ms(d), &self);
+        driver_rearm(d);
+    }
+}
+
+unsigned driver_open_nodes(const struct broker *b)
+{
+    const struct driver *d = driver_of(b);
+    const struct member *m;
+    unsigned count = 0;
+
+    for (unsigned at = 0; (m = swim_next(d->swim, &at)) != NULL;) {
+        count += counts(d, m) && m->state == MEMBER_ALIVE && !(m->features & MEMBER_DRAINING);
+    }
+    return count;
+}
+
+static void note_leaving(struct driver *d)
+{
+    struct node_cluster *cluster = d->broker->node->cluster;
+
+    for (unsigned i = 0; i < NEIGHBOURS_MAX; i++) {
+        const struct member *m = cluster->neighbours[i].alive ? swim_find(d->swim, &cluster->neighbours[i].id) : NULL;
+        bool leaving = m && m->features & MEMBER_DRAINING;
+        if (atomic_load_explicit(&cluster->leaving[i], memory_order_relaxed) != leaving) {
+            atomic_store_explicit(&cluster->leaving[i], leaving, memory_order_relaxed);
+        }
+    }
+    atomic_store(&d->broker->node->drain.others, driver_open_nodes(d->broker));
+}
+
 static void fire(struct timer *timer, uint64_t at_ms)
 {
     struct driver *d = CONTAINER_OF(timer, struct driver, timer);
 
     swim_tick(d->swim, at_ms);
+    note_leaving(d);
     if (at_ms >= d->push_pull_ms) {
         push_one(d);
         d->push_pull_ms = at_ms + PUSH_PULL_MS;
@@ -260,7 +302,7 @@ void driver_self(const struct broker *b, struct member *self)
         .address = cluster->address,
         .wire_min = (uint16_t)cluster->terms.wire_min,
         .wire_max = (uint16_t)cluster->terms.wire_max,
-        .features = cluster->terms.features,
+        .features = cluster->terms.features | (atomic_load(&b->node->drain.from_ms) ? MEMBER_DRAINING : 0),
         .shards = (uint8_t)b->shard->count,
         .wall_ms = b->shard->wall_ms,
     };

@@ -15,6 +15,10 @@ void driver_link(struct broker *b, struct peer_link *link, bool open);
 /* A part of what another node knows of the members. */
 int driver_members(struct peer_link *link, struct slice body);
 
+/* Control shard: this node sends its clients away, or does not any more: all are told, once. */
+void driver_draining(struct broker *b, bool draining);
+/* Control shard: how many other nodes take clients. */
+unsigned driver_open_nodes(const struct broker *b);
 /* Control shard: who there is, this node among them: "name state", one behind the other with "; " between. */
 void driver_list(const struct broker *b, struct buf *out);
 

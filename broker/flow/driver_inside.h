@@ -41,7 +41,8 @@ struct driver {
     struct entry entry;
     struct node_id foreign[FOREIGN_MAX];
     unsigned foreign_next;
-    bool told; /* by another node, of all that it knows */
+    bool draining; /* and the others were told */
+    bool told;     /* by another node, of all that it knows */
 };
 
 static inline struct driver *driver_of(const struct broker *b)

@@ -290,6 +290,9 @@ void replay_deinit(struct broker *b); /* all threads have ended */
 /* We end it: DISCONNECT with this reason in 5.0, a close in 3.x. The will is published. text goes into the log and,
  * where the client wants it, into the Reason String; NULL: none. May be called on any connection, in any state. */
 void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text);
+/* The same, because this node wants no more clients: who only passes through it has its last word from the node of its
+ * session, and is gone when that has come. */
+void goodbye_leave(struct conn *conn, enum mqtt_reason reason);
 void goodbye_lost(struct conn *conn, int error); /* the peer has closed, or the network failed */
 bool disconnect_from_client(struct conn *conn, const struct mqtt_frame *frame);
 void goodbye_timeout(struct conn *conn); /* CONNECT deadline, keep alive, rate, end of a token */

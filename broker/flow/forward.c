@@ -216,7 +216,8 @@ enum forward_reach forward_reach(const struct broker *b, unsigned neighbour)
     if (!link || !link->open || lane->bytes > 2 * LANE_BYTES) {
         return REACH_LOST;
     }
-    return lane->bytes > LANE_BYTES ? REACH_SLOW : REACH_GOOD;
+    bool leaving = atomic_load_explicit(&b->node->cluster->leaving[neighbour], memory_order_relaxed);
+    return leaving || lane->bytes > LANE_BYTES ? REACH_SLOW : REACH_GOOD;
 }
 
 int forward_share(struct broker *b, unsigned neighbour, struct publication *pub, struct receipt_ref ref,
@@ -235,6 +236,19 @@ int forward_share(struct broker *b, unsigned neighbour, struct publication *pub,
     }
     broker_metric(b, METRIC_FORWARDED, rc == 0);
     return rc;
+}
+
+bool forward_settled(const struct broker *b)
+{
+    for (unsigned i = 0; i < b->cluster->links_end; i++) {
+        const struct peer_link *link = b->cluster->links[i];
+        const struct forward_lane *lane = link && link->open ? link->owner : NULL;
+        if (lane && (lane->head != lane->tail || link_flow_held(&link->flow, LINK_LIVE) > 0 ||
+                     link_flow_held(&link->flow, LINK_QOS0) > 0)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* ---- the answers ---- */

@@ -264,10 +264,17 @@ void goodbye_watch(struct conn *conn)
     }
 }
 
+void goodbye_leave(struct conn *conn, enum mqtt_reason reason)
+{
+    if (conn->state != CONN_OPEN || !attach_is(conn) || (!attach_leaving(conn) && !attach_leave(conn, reason))) {
+        goodbye(conn, reason, NULL);
+    }
+}
+
 void goodbye_all(struct broker *b)
 {
     for (struct list *at = b->conns.all.next, *next; at != &b->conns.all; at = next) {
         next = at->next;
-        goodbye(CONTAINER_OF(at, struct conn, in_shard), MQTT_SERVER_SHUTTING_DOWN, NULL);
+        goodbye_leave(CONTAINER_OF(at, struct conn, in_shard), MQTT_SERVER_SHUTTING_DOWN);
     }
 }

@@ -14,6 +14,9 @@ const char *node_unready(const struct node_tables *node)
     if (atomic_load_explicit(&node->stop_by_ms, memory_order_relaxed) != 0) {
         return "it is about to stop";
     }
+    if (atomic_load_explicit(&node->drain.from_ms, memory_order_relaxed) != 0) {
+        return "it is being drained";
+    }
     return node->cluster ? atomic_load(&node->cluster->unready) : NULL;
 }
 

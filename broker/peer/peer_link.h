@@ -25,10 +25,11 @@
  * version, and the lowest only when nobody has the one before any more. */
 #define PEER_WIRE_MIN 1u
 #define PEER_WIRE_MAX 1u
-#define PEER_FEATURES (PEER_FEATURE_RELAY | PEER_FEATURE_INQUIRY)
+#define PEER_FEATURES (PEER_FEATURE_RELAY | PEER_FEATURE_INQUIRY | PEER_FEATURE_LEAVE)
 
 #define PEER_FEATURE_RELAY 1ull   /* passes frames on between two others */
 #define PEER_FEATURE_INQUIRY 2ull /* answers an operator's questions (flow/inquire.h) */
+#define PEER_FEATURE_LEAVE 4ull   /* says goodbye to a client when its connection's node asks (flow/attach.c) */
 
 #define PEER_REFUSAL_BYTES 160u
 

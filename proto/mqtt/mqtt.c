@@ -73,6 +73,7 @@ uint8_t mqtt_connack_code_v3(enum mqtt_reason reason)
     case MQTT_SERVER_UNAVAILABLE:
     case MQTT_SERVER_BUSY:
     case MQTT_SERVER_SHUTTING_DOWN:
+    case MQTT_USE_ANOTHER_SERVER:
     case MQTT_QUOTA_EXCEEDED:
     case MQTT_CONNECTION_RATE_EXCEEDED:
         return 3; /* server unavailable: all of them mean "not now" */

@@ -10,6 +10,7 @@ static const char all_keys[] =
     "shards: 5\npin_shards: true\nio_backend: epoll\ndata: '/a \"b\" \\c # d: \xc3\xa9 {'\nsys_interval: 1500ms\n"
     "listeners:\n  - tcp://[::1]:1\n  - {address: \"tcp://127.0.0.1:2\", allow_anonymous: false}\nnode: {name: "
     "'null'}\n"
+    "drain: {rate: 7, wait: 1s, grace: 1m}\n"
     "log: {level: debug, format: json}\n"
     "mqtt: {max_packet_size: 2MB, max_inflight: 1, receive_maximum: 65535, topic_alias_maximum: 0,\n"
     "  topic_alias_out: 9, max_keep_alive: 61s, max_session_expiry: 90s, max_topic_levels: 3,\n"
