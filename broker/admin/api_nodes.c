@@ -182,9 +182,9 @@ static void show_status(struct admin_request *request)
 
     api_say(request, unready ? 503 : 200,
             json_pack("{s:s, s:s, s:s, s:I, s:o}", "status",
-                      !unready      ? "running"
-                      : b->stopping ? "draining"
-                                    : "joining",
+                      !unready                                     ? "running"
+                      : b->stopping || b->node->drain.from_ms != 0 ? "draining"
+                                                                   : "joining",
                       "node", b->config->node_name, "version", TERN_VERSION, "uptime_seconds",
                       (json_int_t)((b->shard->now_ms - b->node->started_ms) / 1000), "not_ready_because",
                       unready ? json_string(unready) : json_null()));
