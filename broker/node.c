@@ -552,7 +552,7 @@ int node_run(struct config *config, const struct node_sources *sources)
         log_event(LOG_ERROR, "start_failed", {"error", LOG_STR(strerror(-rc))});
         goto out;
     }
-    if (open_listeners(node) != 0 || open_admin(node) != 0) {
+    if (open_admin(node) != 0 || open_listeners(node) != 0) { /* clients come when it can be asked */
         goto out;
     }
     apply_limits(node, config);

@@ -35,6 +35,7 @@ python3|command /usr/bin/python3|the test programs
 python3-paho-mqtt|python paho.mqtt.client|a real client: Paho for Python
 libmosquitto-dev|header mosquitto.h|a real client: libmosquitto
 libpaho-mqtt-dev|header MQTTClient.h|a real client: Paho for C
+prometheus|command promtool|the judge of /metrics; its service stays off
 mosquitto|command /usr/sbin/mosquitto|the broker to compare with; its service stays off
 nodejs|command node|runs a real client: MQTT.js
 npm|command npm|installs MQTT.js
@@ -86,6 +87,7 @@ install() {
     for service in mosquitto haproxy; do
         present command "/usr/sbin/$service" || new+=("$service")
     done
+    present command promtool || new+=(prometheus)
     if [ ! -e "$policy" ]; then
         ours=yes
         as_root sh -c "printf '#!/bin/sh\nexit 101\n' > $policy && chmod 755 $policy" || return 1
@@ -98,7 +100,7 @@ install() {
         trap - EXIT
     fi
     for service in "${new[@]}"; do
-        present command "/usr/sbin/$service" || continue
+        present command "/usr/sbin/$service" || present command "/usr/bin/$service" || continue
         if [ -d /run/systemd/system ]; then
             as_root systemctl disable --now "$service.service" >/dev/null 2>&1
         else
