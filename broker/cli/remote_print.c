@@ -64,7 +64,7 @@ static void put_list(struct buf *out, const json_t *list, enum remote_form form)
     }
 }
 
-/* What is in an object, on one line: "up=yes bytes_sent=12". */
+/* What is in an object, on one line: "up=yes bytes_sent=12"; what is null is left out. */
 static void put_fields(struct buf *out, const json_t *object)
 {
     const char *name, *separator = "";
@@ -72,6 +72,9 @@ static void put_fields(struct buf *out, const json_t *object)
 
     json_object_foreach((json_t *)object, name, value)
     {
+        if (json_is_null(value)) {
+            continue;
+        }
         cli_put(out, "%s%s=", separator, name);
         remote_put_value(out, value, FORM_TEXT);
         separator = " ";
@@ -87,7 +90,7 @@ void remote_put_value(struct buf *out, const json_t *value, enum remote_form for
     } else if (json_is_integer(value)) {
         cli_put(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
     } else if (json_is_real(value)) {
-        cli_put(out, "%.6g", json_real_value(value));
+        cli_put(out, form == FORM_NUMBER ? "%.1f" : "%.6g", json_real_value(value));
     } else if (json_is_string(value)) {
         buf_put(out, slice_str(json_string_value(value)));
     } else if (json_is_boolean(value)) {

@@ -140,11 +140,8 @@ static const struct remote_option publish_options[] = {
 /* ---- order ---- */
 
 static const struct remote_column ban_columns[] = {
-    {"AS", "as", FORM_TEXT},
-    {"WHO", "who", FORM_TEXT},
-    {"REASON", "reason", FORM_TEXT},
-    {"UNTIL", "until", FORM_TEXT},
-    {0},
+    {"AS", "as", FORM_TEXT},       {"WHO", "who", FORM_TEXT},   {"REASON", "reason", FORM_TEXT},
+    {"UNTIL", "until", FORM_TEXT}, {"NODE", "node", FORM_TEXT}, {0},
 };
 
 static const struct remote_option ban_options[] = {

@@ -27,7 +27,7 @@ from lib.broker import Options, Unsupported  # noqa: E402
 MODULES = ["mosquitto_clients", "c_clients", "paho_python", "mqttjs", "browser", "start_and_stop", "running", "admin", "ternctl",
            "storm", "tls", "websocket", "proxy", "unix", "auth", "auth_http", "listeners", "rules", "revocation", "load_tool", "durable", "failing_disk",
            "store_tool", "cluster", "cluster_shares", "cluster_sessions", "cluster_identity", "cluster_relay",
-           "cluster_strangers", "cluster_retained", "admin_api", "drain"]
+           "cluster_strangers", "cluster_retained", "admin_api", "drain", "ternctl_admin"]
 
 
 def run_test(function, opts):

@@ -52,9 +52,10 @@ static const struct {
     {"273906", FORM_SECONDS, "3d 4h"},
     {"true", FORM_TEXT, "yes"},
     {"null", FORM_NUMBER, ""},
-    {"0.25", FORM_NUMBER, "0.25"},
+    {"0.25", FORM_TEXT, "0.25"},
+    {"12.04", FORM_NUMBER, "12.0"},
     {"[\"n1\",\"n2\"]", FORM_TEXT, "n1, n2"},
-    {"{\"up\":false,\"n\":[1,2]}", FORM_TEXT, "up=no n=1, 2"},
+    {"{\"none\":null,\"up\":false,\"n\":[1,2]}", FORM_TEXT, "up=no n=1, 2"},
 };
 
 static void test_values(void)
