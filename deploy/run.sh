@@ -11,7 +11,7 @@ topic=hello/tern
 text="Tern says hello"
 data=$(dirname "$tern")/../run-data
 certs=$(dirname "$tern")/../run-certs
-ports=() links=() brokers=()
+ports=() links=() admins=() brokers=()
 
 case $nodes in
 [1-9]) ;;
@@ -51,12 +51,13 @@ stop() {
 # Node $1, of all: its arguments, into `arguments`.
 describe_node() {
     local i=$1 link seeds=
-    arguments=(--listen "tcp://127.0.0.1:${ports[i]}" --data "$data")
+    arguments=(--listen "tcp://127.0.0.1:${ports[i]}" --data "$data" --set "admin.listen=127.0.0.1:${admins[i]}")
     [ "$nodes" -gt 1 ] || return
     for link in "${links[@]}"; do
         seeds=$seeds${seeds:+,}127.0.0.1:$link
     done
     arguments=(--listen "tcp://127.0.0.1:${ports[i]}" --data "$data/node$((i + 1))" --set "node.name=node$((i + 1))"
+        --set "admin.listen=127.0.0.1:${admins[i]}"
         --set "cluster.listen=127.0.0.1:${links[i]}" --set "cluster.seeds=$seeds" --set sys_interval=2s
         --set "cluster.ca=$certs/ca.crt" --set "cluster.key_file=$certs/gossip.keys"
         --set "cluster.certificate=$certs/node$((i + 1)).crt" --set "cluster.key=$certs/node$((i + 1)).key")
@@ -117,6 +118,7 @@ demonstrate() {
 
 free_ports 1883 ports
 [ "${ports[0]}" -eq 1883 ] || echo "Port 1883 is taken; using ${ports[*]}."
+free_ports 18083 admins
 if [ "$nodes" -gt 1 ]; then
     free_ports 7883 links
     make_certs
@@ -144,11 +146,14 @@ if [ "${RUN_ONCE:-0}" = 1 ]; then
     exit "$status"
 fi
 
+url=
+[ "${admins[0]}" -eq 18083 ] || url=" --url http://127.0.0.1:${admins[0]}"
 cat <<TEXT
 
 Tern listens at ${ports[*]/#/tcp://127.0.0.1:}. In another terminal:
   mosquitto_sub -p ${ports[0]} -t '#' -v                    see all that is published, on whichever node
   mosquitto_sub -p ${ports[0]} -t '\$SYS/#' -v               what the broker tells of itself
+  build/ternctl$url cluster status                      how the nodes are; build/ternctl --help: all it can do
   build/tern --print-config > tern.yaml             all that can be set
 The README goes on from there. Ctrl-C ends it.
 TEXT
