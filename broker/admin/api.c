@@ -146,7 +146,7 @@ json_t *api_body(struct admin_request *request, json_type type)
 
 /* ---- questions ---- */
 
-void api_inquire(struct api_call *call, unsigned kind, const json_t *question, const char *node, bool here,
+bool api_inquire(struct api_call *call, unsigned kind, const json_t *question, const char *node, bool here,
                  void (*part)(void *context, unsigned from, uint64_t count, struct slice rows),
                  void (*done)(void *context), void *context)
 {
@@ -158,13 +158,13 @@ void api_inquire(struct api_call *call, unsigned kind, const json_t *question, c
     if (text && strlen(text) > INQUIRY_QUESTION_MAX) {
         free(text);
         api_error(call, 413, "that is more than can be asked at one time");
-        return;
+        return false;
     }
     if (text) {
         call->inquiry = inquire(call->b,
                                 &(struct inquiry_terms){.kind = kind,
                                                         .question = slice_str(text),
-                                                        .wait_ms = INQUIRY_WAIT_MS,
+                                                        .wait_ms = call->wait_ms ? call->wait_ms : INQUIRY_WAIT_MS,
                                                         .node = node,
                                                         .here = here,
                                                         .part = part,
@@ -174,13 +174,14 @@ void api_inquire(struct api_call *call, unsigned kind, const json_t *question, c
     }
     free(text);
     if (call->inquiry) {
-        return;
+        return true;
     }
     if (error == -ENOENT) {
         api_error(call, 404, "no node of the cluster has the name \"%s\"", node ? node : "");
     } else {
         api_no_memory(call);
     }
+    return false;
 }
 
 static bool has_name(const json_t *list, const char *name)

@@ -17,7 +17,8 @@ struct api_call {
     struct admin_request *request;
     struct inquiry *inquiry; /* under way; NULL: none */
     void (*free)(struct api_call *call);
-    bool all; /* all nodes were asked */
+    uint32_t wait_ms; /* for answers; 0: INQUIRY_WAIT_MS */
+    bool all;         /* all nodes were asked */
 };
 
 /* Inside the memory that `free` frees. */
@@ -43,9 +44,9 @@ bool api_query_number(struct admin_request *request, const char *name, uint64_t 
 /* The body, which must be JSON of this type. NULL: it is not, which was answered. */
 json_t *api_body(struct admin_request *request, json_type type);
 
-/* Ask. If that cannot be done it is answered and the call is freed. part as in inquiry_terms; done when all have
- * answered: call->inquiry is theirs to be asked for who is missing (api_missing), then is over. */
-void api_inquire(struct api_call *call, unsigned kind, const json_t *question, const char *node, bool here,
+/* Ask. Returns false if that cannot be done: it is answered, and the call is freed. part as in inquiry_terms; done when
+ * all have answered: call->inquiry is theirs to be asked for who is missing (api_missing), then is over. */
+bool api_inquire(struct api_call *call, unsigned kind, const json_t *question, const char *node, bool here,
                  void (*part)(void *context, unsigned from, uint64_t count, struct slice rows),
                  void (*done)(void *context), void *context);
 /* Names of nodes that have not answered, or are dead, into a list. */

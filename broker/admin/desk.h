@@ -22,7 +22,7 @@ enum desk_kind_id {
     DESK_MESSAGE,       /* {topic}: the retained message, whole. Of one node, for its text may be long */
     DESK_NODE,          /* {metrics}: one row */
     DESK_ALARMS,        /* a row each */
-    DESK_TRACE,         /* trace.h: a row an event, until time is over */
+    DESK_TRACE,         /* flow/trace.h: a row an event, until time is over; before, a row "begun": number: shards */
     DESK_LISTENERS,     /* a row each */
     DESK_BANS,          /* a row each */
     DESK_BAN,           /* {as, who, reason, until_ms, remove}: a row if it was done */
@@ -41,6 +41,8 @@ extern const struct desk_kind desk_clients, desk_subscriptions, desk_topics, des
 extern const struct desk_kind desk_client, desk_kick, desk_message, desk_node, desk_alarms; /* answers.c */
 
 extern const struct desk_kind desk_listeners, desk_bans, desk_ban, desk_log, desk_reload; /* answers_local.c */
+
+extern const struct desk_kind desk_trace; /* tracing.c */
 
 extern const struct inquiry_desk admin_desk;
 

@@ -123,6 +123,7 @@ struct broker {
     struct map repeats;            /* struct repeat (repeat.c) */
     struct cluster_shard *cluster; /* owned; NULL: no cluster */
     struct list inquiries;         /* struct inquiry_work: questions that this shard answers (inquire.c) */
+    struct trace *traces;          /* who watches (trace.h); NULL: nobody. Borrowed */
     struct mishaps *mishaps;       /* owned; NULL: none so far (look.h) */
     struct inquiries *asked;       /* control shard, owned: those of here and of other nodes */
     bool recovered;                /* its first turn is over (recover.c) */

@@ -7,6 +7,7 @@
 #include "broker/flow/cluster.h"
 #include "broker/flow/dispatch.h"
 #include "broker/flow/flow.h"
+#include "broker/flow/trace.h"
 #include "proto/base/log.h"
 #include "proto/wire/peer.pb-c.h"
 
@@ -38,6 +39,9 @@ void claim_tell(struct broker *b, struct session *session, bool clean)
     Tern__Claims claims = TERN__CLAIMS__INIT;
 
     session->since_s = (uint32_t)(b->shard->wall_ms / 1000);
+    if (b->traces) {
+        trace_session(b, TRACE_CONNECT, session, SLICE(""), MQTT_SUCCESS, NULL);
+    }
     if (!b->cluster) {
         return;
     }

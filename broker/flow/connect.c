@@ -43,7 +43,7 @@ static void refuse(struct conn *conn, uint8_t version, enum mqtt_reason reason, 
               {"reason", LOG_STR(mqtt_reason_name(reason))}, {"detail", LOG_STR(why ? why : "")});
     broker_metric(b, METRIC_CONNECTS_REFUSED, 1);
     metric_inc_at(b->shard->metrics, METRIC_CELL_REFUSED_BY_REASON, (uint8_t)reason);
-    mishap_note(b, c->client_id, (uint8_t)reason, why);
+    mishap_refused(conn, c->client_id, (uint8_t)reason, why);
     if (version != MQTT_V5) {
         connack.code = mqtt_connack_code_v3(reason);
         answer = connack.code != 0 && (version != 0 || reason == MQTT_UNSUPPORTED_PROTOCOL_VERSION);

@@ -4,6 +4,7 @@
 #include "broker/flow/access.h"
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
+#include "broker/flow/trace.h"
 
 /* Which of the scratch frames holds the QoS 0 frame for this kind of connection. */
 enum frame_kind { FRAME_V3, FRAME_V5, FRAME_KINDS };
@@ -60,10 +61,25 @@ void deliver_begin(struct broker *b)
 }
 
 /* A delivery is dropped, for this reason. */
-static void drop(struct broker *b, struct session *session, enum metric reason)
+static void drop(struct broker *b, struct session *session, struct slice topic, enum metric reason)
 {
     broker_metric(b, reason, 1);
     session->dropped++;
+    if (b->traces) {
+        trace_session(b, TRACE_DROP, session, topic, 0, metric_help(reason));
+    }
+}
+
+static void trace_out(struct broker *b, const struct conn *conn, struct slice topic, struct slice payload, uint8_t qos,
+                      bool retain)
+{
+    trace_event(b, &(struct trace_event){.kind = TRACE_PUBLISH_OUT,
+                                         .qos = qos,
+                                         .retain = retain,
+                                         .client_id = session_client_id(conn->session),
+                                         .topic = topic,
+                                         .payload = payload,
+                                         .address = &conn->peer});
 }
 
 /* Whole seconds left of a message's life, at least one [MQTT-3.3.2-6]. */
@@ -87,11 +103,11 @@ static bool send_publish(struct broker *b, struct conn *conn, struct mqtt_delive
                          struct message *m)
 {
     if (!mount_strip(conn, &d->topic)) { /* subscribed to through another listener */
-        drop(b, conn->session, METRIC_DROPPED_DENIED);
+        drop(b, conn->session, d->topic, METRIC_DROPPED_DENIED);
         return false;
     }
     if (too_large(conn, d)) {
-        drop(b, conn->session, METRIC_DROPPED_TOO_LARGE);
+        drop(b, conn->session, d->topic, METRIC_DROPPED_TOO_LARGE);
         return false;
     }
     struct alias_out *alias_out = conn->more ? conn->more->alias_out : NULL;
@@ -114,6 +130,9 @@ static bool send_publish(struct broker *b, struct conn *conn, struct mqtt_delive
     broker_metric(b, METRIC_PUBLISH_SENT, 1);
     conn->send_msg++;
     broker_metric(b, METRIC_PUBLISH_BYTES_SENT, (int64_t)d->payload.len);
+    if (b->traces) {
+        trace_out(b, conn, d->topic, d->payload, d->qos, d->retain);
+    }
     return true;
 }
 
@@ -150,7 +169,7 @@ static bool send_shared_frame(struct broker *b, struct conn *conn, const struct 
         }
     }
     if (frame->len > conn->packet_bytes_max) {
-        drop(b, conn->session, METRIC_DROPPED_TOO_LARGE);
+        drop(b, conn->session, pub->topic, METRIC_DROPPED_TOO_LARGE);
         return true;
     }
     buf_put(conn_out(conn), buf_slice(frame));
@@ -159,6 +178,9 @@ static bool send_shared_frame(struct broker *b, struct conn *conn, const struct 
     broker_metric(b, METRIC_PUBLISH_SENT, 1);
     conn->send_msg++;
     broker_metric(b, METRIC_PUBLISH_BYTES_SENT, (int64_t)pub->payload.len);
+    if (b->traces) {
+        trace_out(b, conn, pub->topic, pub->payload, 0, false);
+    }
     return true;
 }
 
@@ -167,11 +189,11 @@ static int deliver_qos0(struct broker *b, struct session *session, struct public
     struct conn *conn = session->front;
 
     if (!conn) {
-        drop(b, session, METRIC_DROPPED_OFFLINE);
+        drop(b, session, pub->topic, METRIC_DROPPED_OFFLINE);
         return -ENOTCONN;
     }
     if (conn_out_bytes(conn) > b->config->limits.max_outbox_bytes) {
-        drop(b, session, METRIC_DROPPED_OUTBOX_FULL);
+        drop(b, session, pub->topic, METRIC_DROPPED_OUTBOX_FULL);
         return -EAGAIN;
     }
     bool large = pub->payload.len >= OUTBOX_SHARED_BYTES_MIN;
@@ -199,7 +221,7 @@ int deliver(struct broker *b, struct session *session, struct publication *pub, 
     uint8_t qos = how->qos < pub->qos ? how->qos : pub->qos; /* [MQTT-3.8.4-8] */
 
     if (session->open_version != b->policy->version && !access_receive(b, session, pub->topic, pub->topic_hash)) {
-        drop(b, session, METRIC_DROPPED_DENIED);
+        drop(b, session, pub->topic, METRIC_DROPPED_DENIED);
         return -EACCES;
     }
     if (qos == 0) {
@@ -210,7 +232,7 @@ int deliver(struct broker *b, struct session *session, struct publication *pub, 
     }
     struct message *message = publication_message(pub);
     if (!message) {
-        drop(b, session, METRIC_DROPPED_NO_MEMORY);
+        drop(b, session, pub->topic, METRIC_DROPPED_NO_MEMORY);
         return -ENOMEM;
     }
     struct command command = {
@@ -225,10 +247,10 @@ int deliver(struct broker *b, struct session *session, struct publication *pub, 
         share_settled(b, session, outcome.share_settled);
     }
     if (outcome.replaced_oldest) {
-        drop(b, session, METRIC_DROPPED_QUEUE_FULL);
+        drop(b, session, pub->topic, METRIC_DROPPED_QUEUE_FULL);
     }
     if (outcome.error) {
-        drop(b, session,
+        drop(b, session, pub->topic,
              outcome.error == -ENOBUFS  ? METRIC_DROPPED_QUEUE_FULL
              : outcome.error == -ENOSPC ? METRIC_DROPPED_DISK_FULL
                                         : METRIC_DROPPED_NO_MEMORY);
@@ -269,12 +291,12 @@ static void send_entry(struct broker *b, struct conn *conn, struct queue_entry *
     struct publication pub;
     publication_of_message(&pub, e->message);
     if (!e->sent_before && pub.expires_at_ms <= b->shard->wall_ms) { /* [MQTT-3.3.2-5], [MQTT-4.3.3-7] once sent */
-        drop(b, session, METRIC_DROPPED_EXPIRED);
+        drop(b, session, pub.topic, METRIC_DROPPED_EXPIRED);
         give_up(b, session, number);
         return;
     }
     if (session->open_version != b->policy->version && !access_receive(b, session, pub.topic, pub.topic_hash)) {
-        drop(b, session, METRIC_DROPPED_DENIED); /* it may have been sent before: it is not sent again */
+        drop(b, session, pub.topic, METRIC_DROPPED_DENIED); /* it may have been sent before: it is not sent again */
         give_up(b, session, number);
         return;
     }

@@ -308,6 +308,8 @@ void goodbye_all(struct broker *b);
 /* ---- mishap.c: why clients were sent away or not let in (look.h) ---- */
 /* Written down, in place of the oldest; without memory not at all. */
 void mishap_note(struct broker *b, struct slice client_id, uint8_t reason, const char *text);
+/* A CONNECT was refused; those who watch (trace.h) are told too. */
+void mishap_refused(const struct conn *conn, struct slice client_id, uint8_t reason, const char *text);
 
 /* ---- sys.c: $SYS ---- */
 int sys_start(struct broker *b);

@@ -8,6 +8,7 @@
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "broker/flow/login.h"
+#include "broker/flow/trace.h"
 #include "proto/base/log.h"
 #include "proto/mqtt/control.h"
 
@@ -106,11 +107,15 @@ static void detach(struct conn *conn, const struct parting *parting)
     goodbye_arm(b);
 }
 
-static void log_gone(struct conn *conn, enum log_level level, const char *reason, const char *text)
+static void log_gone(struct conn *conn, enum log_level level, enum mqtt_reason code, const char *reason,
+                     const char *text)
 {
     char peer[CONN_PEER_TEXT];
     struct slice client = conn->session ? session_client_id(conn->session) : SLICE("");
 
+    if (conn->session && broker_of(conn)->traces) {
+        trace_session(broker_of(conn), TRACE_DISCONNECT, conn->session, SLICE(""), (uint8_t)code, text ? text : reason);
+    }
     log_event(level, "client_disconnected", {"client", LOG_SLICE(client)}, {"peer", LOG_STR(conn_peer(conn, peer))},
               {"reason", LOG_STR(reason)}, {"detail", LOG_STR(text ? text : "")});
 }
@@ -142,7 +147,7 @@ void goodbye(struct conn *conn, enum mqtt_reason reason, const char *text)
     if (conn->state == CONN_FINISHING || conn->state == CONN_CLOSED) {
         return;
     }
-    log_gone(conn, LOG_INFO, mqtt_reason_name(reason), text);
+    log_gone(conn, LOG_INFO, reason, mqtt_reason_name(reason), text);
     if (conn->session) {
         metric_inc_at(b->shard->metrics, METRIC_CELL_DISCONNECTS_BY_REASON, (uint8_t)reason);
         mishap_note(b, session_client_id(conn->session), (uint8_t)reason, text);
@@ -170,7 +175,7 @@ void goodbye_lost(struct conn *conn, int error)
         }
         return;
     }
-    log_gone(conn, conn->state == CONN_GUEST ? LOG_DEBUG : LOG_INFO, "connection lost",
+    log_gone(conn, conn->state == CONN_GUEST ? LOG_DEBUG : LOG_INFO, MQTT_UNSPECIFIED_ERROR, "connection lost",
              error ? strerror(-error) : "closed by the peer without DISCONNECT");
     if (conn->session) {
         metric_inc_at(conn->shard->metrics, METRIC_CELL_DISCONNECTS_BY_REASON, METRIC_DISCONNECT_LOST);
@@ -206,8 +211,8 @@ bool disconnect_from_client(struct conn *conn, const struct mqtt_frame *frame)
         goodbye(conn, reason, "DISCONNECT refused");
         return false;
     }
-    log_gone(conn, LOG_INFO, d.reason == MQTT_SUCCESS ? "disconnected" : mqtt_reason_name(d.reason),
-             "DISCONNECT received");
+    log_gone(conn, LOG_INFO, (enum mqtt_reason)d.reason,
+             d.reason == MQTT_SUCCESS ? "disconnected" : mqtt_reason_name(d.reason), "DISCONNECT received");
     metric_inc_at(b->shard->metrics, METRIC_CELL_DISCONNECTS_BY_REASON, METRIC_DISCONNECT_NORMAL);
     detach(conn, &parting);
     conn_finish(conn);

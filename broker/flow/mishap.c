@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "broker/flow/look.h"
+#include "broker/flow/trace.h"
 
 #define MISHAPS 512u
 
@@ -20,6 +21,19 @@ void mishap_note(struct broker *b, struct slice client_id, uint8_t reason, const
     struct mishap *m = &b->mishaps->ring[b->mishaps->next++ % MISHAPS];
     *m = (struct mishap){.hash = broker_hash(b, client_id), .at_ms = b->shard->wall_ms, .reason = reason};
     snprintf(m->text, sizeof(m->text), "%s", text ? text : "");
+}
+
+void mishap_refused(const struct conn *conn, struct slice client_id, uint8_t reason, const char *text)
+{
+    struct broker *b = broker_of(conn);
+
+    mishap_note(b, client_id, reason, text);
+    if (b->traces) {
+        trace_event(
+            b,
+            &(struct trace_event){
+                .kind = TRACE_REFUSED, .code = reason, .client_id = client_id, .address = &conn->peer, .text = text});
+    }
 }
 
 const struct mishap *mishap_find(const struct broker *b, uint64_t client_hash)

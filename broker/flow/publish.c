@@ -9,6 +9,7 @@
 #include "broker/flow/durable.h"
 #include "broker/flow/flow.h"
 #include "broker/flow/login.h"
+#include "broker/flow/trace.h"
 #include "proto/base/log.h"
 #include "proto/base/utf8.h"
 #include "proto/mqtt/topic.h"
@@ -348,6 +349,16 @@ bool publish_from_client(struct conn *conn, const struct mqtt_frame *frame)
     broker_metric(b, METRIC_PUBLISH_RECEIVED, 1);
     metric_inc_at(b->shard->metrics, METRIC_CELL_RECEIVED_BY_QOS, p.qos);
     conn->recv_msg++;
+    if (b->traces) {
+        trace_event(b, &(struct trace_event){.kind = TRACE_PUBLISH_IN,
+                                             .qos = p.qos,
+                                             .code = verdict == ACL_DENY ? MQTT_NOT_AUTHORIZED : MQTT_SUCCESS,
+                                             .retain = p.retain,
+                                             .client_id = session_client_id(conn->session),
+                                             .topic = p.topic,
+                                             .payload = p.payload,
+                                             .address = &conn->peer});
+    }
     broker_metric(b, METRIC_PUBLISH_BYTES_RECEIVED, (int64_t)p.payload.len);
     publish_checked(b, conn, &p, check_access(b, conn, &p, verdict));
     if (conn->state == CONN_OPEN) {

@@ -7,6 +7,7 @@
 #include "broker/flow/dispatch.h"
 #include "broker/flow/flow.h"
 #include "broker/flow/login.h"
+#include "broker/flow/trace.h"
 #include "proto/base/log.h"
 #include "proto/mqtt/subscribe.h"
 #include "proto/mqtt/topic.h"
@@ -161,6 +162,10 @@ static enum mqtt_reason check_filter(const struct broker *b, struct slice text, 
 
 static void log_filter(const struct conn *conn, const char *event, struct slice filter, uint8_t code)
 {
+    if (broker_of(conn)->traces) {
+        trace_session(broker_of(conn), event[0] == 's' ? TRACE_SUBSCRIBE : TRACE_UNSUBSCRIBE, conn->session, filter,
+                      code, NULL);
+    }
     log_event(LOG_DEBUG, event, {"client", LOG_SLICE(session_client_id(conn->session))}, {"filter", LOG_SLICE(filter)},
               {"code", LOG_INT(code)});
 }

@@ -45,6 +45,20 @@ class Api:
     def get(self, path, want=200):
         return self.call("GET", path, want=want)
 
+    def trace(self, begun=1, **body):
+        """A generator of events; so many nodes have begun when the first next() returns."""
+        request = urllib.request.Request(self.base + "/trace", json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"}, method="POST")
+        schema = self.document["paths"]["/trace"]["post"]["responses"]["200"]["content"]["application/x-ndjson"]["schema"]
+        Api.asked.add(("POST", "/trace"))
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            for line in answer:
+                event = json.loads(line)
+                self.match(schema, event, "an event")
+                begun -= event["event"] == "begin"
+                if event["event"] != "begin" or begun == 0:
+                    yield event
+
     def validate(self, method, path, status, value):
         for pattern, operations in self.document["paths"].items():
             if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", pattern), path) and method.lower() in operations \
@@ -220,6 +234,38 @@ def test_messages(ctx):
     Api.ran.add("messages")
 
 
+def test_trace(ctx):
+    """A client is watched, then a topic; it ends by itself."""
+    broker, api = node(ctx)
+    watch = api.trace(clientid="w", payload="text")
+    next(watch)
+    client = Client(broker.port, client_id="w", version=5).open()
+    client.subscribe("w/#", qos=1)
+    client.publish("w/1", b"hello", qos=1)
+    client.expect_publish("w/1", b"hello", qos=1)
+    api.call("DELETE", "/clients/w", want=204)
+    events = [next(watch) for _ in range(5)]
+    check_equal([(e["event"], e.get("topic"), e.get("payload")) for e in events],
+                [("connect", None, None), ("subscribe", "w/#", None), ("publish_in", "w/1", "hello"),
+                 ("publish_out", "w/1", "hello"), ("disconnect", None, None)], "what the client does")
+    check_equal(events[-1]["reason_code"], ADMINISTRATIVE_ACTION, "why it went")
+    watch.close()
+
+    watch = api.trace(topic="t/+")
+    next(watch)
+    api.call("POST", "/publish", {"topic": "u/1"})
+    other = Client(broker.port, client_id="o", version=5).open()
+    other.publish("t/1", b"x")
+    event = next(watch)
+    check_equal((event["event"], event["clientid"]), ("publish_in", "o"), "what is published there")
+    watch.close()
+    check_equal([e["event"] for e in api.trace(clientid="nobody", duration=1)], ["begin"], "it ends by itself")
+    for bad in ({}, {"topic": "a#"}, {"ip_address": "x"}, {"clientid": "x", "duration": 0},
+                {"clientid": "x", "payload": "all"}):
+        api.call("POST", "/trace", bad, want=400)
+    Api.ran.add("trace")
+
+
 def test_node(ctx):
     """What a node says of itself; bans, log, reload. Then every path of the document has been asked."""
     broker, api = node(ctx)
@@ -252,7 +298,7 @@ def test_node(ctx):
     api.call("PUT", "/log", {"level": "loud"}, want=400)
     check_equal(api.call("POST", "/reload"), {"reloaded": True, "restart_needed": []}, "a reload")
     documented = {(m.upper(), p) for p, ops in api.document["paths"].items() for m in ops}
-    if {"clients", "messages"} <= Api.ran:
+    if {"clients", "messages", "trace"} <= Api.ran:
         check_equal(sorted(documented - Api.asked), [], "what no test has asked")
 
 
@@ -286,6 +332,14 @@ def test_cluster(ctx):
     check_equal(api.call("POST", "/clients/kickout/bulk", ["k3", "k4", "k2"]),
                 {"kicked": 2, "missing": ["k2"], "nodes_missing": []}, "over nodes")
     check_equal(api.call("POST", "/banned", {"as": "clientid", "who": "k9"}, want=201)["nodes"], 3, "banned everywhere")
+
+    watch = api.trace(topic="all", begun=3)
+    next(watch)
+    nodes[2][1].call("POST", "/publish", {"topic": "all", "qos": 1})
+    for c in clients[:2]:
+        c.expect_publish("all", qos=1)
+    check_equal(sorted((next(watch)["node"], next(watch)["node"])), ["n0", "n1"], "watched over nodes")
+    watch.close()
 
     stop(nodes[2][0].pid)
     try:
