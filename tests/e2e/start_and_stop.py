@@ -322,7 +322,8 @@ def test_a_data_directory_that_cannot_be(ctx):
 def test_what_make_run_shows(ctx):
     """Three nodes that are one broker: who is there, and a message from the first to the last; one by itself."""
     os.mkdir(ctx.directory + "/bin")
-    os.symlink(os.path.abspath(ctx.opts.tern), ctx.directory + "/bin/tern")  # its data beside it
+    for name in ("tern", "ternctl"):  # the data beside them
+        os.symlink(os.path.join(os.path.dirname(os.path.abspath(ctx.opts.tern)), name), ctx.directory + "/bin/" + name)
     run = [os.path.join(ROOT, "deploy", "run.sh"), ctx.directory + "/bin/tern"]
     shown = ctx.run(run, seconds=120, env=dict(os.environ, RUN_ONCE="1"))
     members = [line for line in shown.splitlines() if line.count(" alive") == 3]
