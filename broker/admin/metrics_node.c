@@ -110,6 +110,8 @@ void page_node(struct buf *out, struct broker *b, const struct admin *admin)
 
     put_build(out, b);
     page_gauge(out, "tern_ready", "Whether clients should be sent here, as /readyz says.", node_unready(node) == NULL);
+    page_gauge(out, "tern_draining", "Whether the node parts from its clients, or waits to begin with it.",
+               drain_state(node).stage != DRAIN_NONE);
     page_gauge(out, "tern_uptime_seconds", "Since the node began.",
                (double)(b->shard->now_ms - node->started_ms) / 1e3);
     page_gauge(out, "tern_shards", "Threads that serve clients.", node->shard_count);
