@@ -89,12 +89,21 @@ static size_t take_bytes(char *bytes, size_t one, size_t len, void *context)
     return r->body.failed ? 0 : len;
 }
 
-static bool is_loopback(const char *url)
+/* Whether what is sent there leaves this machine; libcurl itself says which host it would go to. */
+static bool is_loopback(const char *text)
 {
-    const char *host = strstr(url, "://");
+    CURLU *url = curl_url();
+    char *host = NULL;
+    bool local = false;
 
-    host = host ? host + 3 : url;
-    return strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 || strncmp(host, "[::1]", 5) == 0;
+    if (url && curl_url_set(url, CURLUPART_URL, text, 0) == CURLUE_OK &&
+        curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK) {
+        local = strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+                (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == strlen(host));
+    }
+    curl_free(host);
+    curl_url_cleanup(url);
+    return local;
 }
 
 /* Who we are: a token, or a user and his password. */
@@ -129,7 +138,6 @@ static int set_up(struct remote_call *call)
     if (!call->curl) {
         return cli_fail(CLI_FAILED, "out of memory");
     }
-    curl_easy_setopt(call->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(call->curl, CURLOPT_PROXY, "");
     curl_easy_setopt(call->curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(call->curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);

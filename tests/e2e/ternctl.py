@@ -107,8 +107,9 @@ def test_no_node_answers(ctx):
                   ["publish", "t"], ["trace", "start"], ["trace", "start", "--topic", "a", "--duration", "2h"],
                   ["bans", "add", "x", "y"], ["--user", "a", "status"], ["--url", "ftp://x", "status"], ["--url"]):
         ternctl(ctx, *wrong, status=2)
-    _, err = ternctl(ctx, "status", "--url", "http://192.0.2.1", "--token-file", write(ctx, "token", "t\n"), status=1)
-    check("https" in err, err)
+    for far in ("192.0.2.1", "127.example", "localhost@192.0.2.1", "localhost.example"):
+        _, err = ternctl(ctx, "status", "--url", "http://" + far, "--token-file", write(ctx, "token", "t\n"), status=1)
+        check("https" in err, err)
 
 
 def test_token(ctx):
