@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 
 from cluster import client, complete, settings
 from kit import check, check_equal, eventually
@@ -71,6 +72,22 @@ def look(ctx):
         ternctl(ctx, *unknown, status=1)
 
 
+def trace(ctx, subscriber):
+    """What comes to the client at the other node, as it comes; Ctrl-C is how it ends."""
+    program = os.path.join(os.path.dirname(ctx.opts.tern), "ternctl")
+    watch = ctx.spawn([program, "trace", "start", "--clientid", "meter/1", "--payload", "text", "--duration", "10m"])
+
+    def seen():
+        ternctl(ctx, "publish", "t/traced", "see me")
+        subscriber.expect_publish("t/traced", b"see me")
+        return any("t/traced" in line and "see me" in line and " n1 " in line for line in watch.lines)
+
+    eventually("the trace tells of the message", seen, 30)
+    watch.process.send_signal(signal.SIGINT)
+    check_equal(watch.finish(30)[0], 0, "exit status of a trace that is ended")
+    ternctl(ctx, "trace", "start", "--topic", "none", "--duration", "1s")
+
+
 def act(ctx, subscriber):
     ternctl(ctx, "publish", "t/x", "hello", "--qos", "1", "--user-property", "k=v")
     check_equal(subscriber.expect_publish("t/x", b"hello", qos=1).props["user_property"], [("k", "v")], "a property")
@@ -83,6 +100,7 @@ def act(ctx, subscriber):
     check_equal(ternctl(ctx, "retained", "get", "r/1", "--raw")[0], "\0kept", "a payload")
     ternctl(ctx, "retained", "delete", "r/1")
     ternctl(ctx, "retained", "get", "r/1", status=1)
+    trace(ctx, subscriber)
     ternctl(ctx, "bans", "add", "clientid", "a/b", "--for", "1h", "--reason", "noise")
     check_equal(sorted((row["node"], row["who"], row["reason"]) for row in rows(ctx, "bans", "list")),
                 [("n0", "a/b", "noise"), ("n1", "a/b", "noise")], "bans")
