@@ -233,7 +233,10 @@ install: $(B)/tern $(B)/ternctl $(B)/tern-bench
 	install -m 644 deploy/man/tern.8 $(DESTDIR)$(PREFIX)/share/man/man8/
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(B)/ternctl completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ternctl
-	install -m 644 deploy/tern.example.yaml README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tern/
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d
+	sed 's#/usr/bin/#$(PREFIX)/bin/#' deploy/systemd/tern.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/tern.service
+	install -m 644 deploy/systemd/tern.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/tern.conf
+	install -m 644 deploy/tern.example.yaml deploy/haproxy/haproxy.cfg README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tern/
 
 clean:
 	rm -rf build

@@ -19,6 +19,7 @@
 #include "broker/flow/flow.h"
 #include "broker/flow/reload.h"
 #include "broker/node_cluster.h"
+#include "broker/node_notify.h"
 #include "broker/node_tls.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -456,13 +457,16 @@ static void run(struct node *node, const sigset_t *signals)
         }
         signal = sigtimedwait(signals, NULL, &watch);
         if (signal == SIGHUP) {
+            node_notify_reloading();
             reload(node);
+            node_notify_ready();
         } else if (signal < 0 && errno == EAGAIN && time(NULL) >= certificates_at) {
             certificates_at = time(NULL) + CERTIFICATES_WATCH_S;
             tls_tickets_renew(false);
             node_tls_watch(&node->tables, node->shards[CONTROL_SHARD]->metrics);
         }
     }
+    node_notify_stopping();
     log_event(LOG_INFO, "stopping", {"signal", LOG_STR(signal == SIGTERM ? "SIGTERM" : "SIGINT")});
     drain(node, signals, signal);
 }
@@ -560,6 +564,7 @@ int node_run(struct config *config, const struct node_sources *sources)
         admin_launched(node->tables.admin);
         log_event(LOG_INFO, "started", {"version", LOG_STR(TERN_VERSION)}, {"shards", LOG_INT(node->shard_count)},
                   {"io", LOG_STR(io_name(node->shards[0]->io))}, {"pid", LOG_INT(getpid())});
+        node_notify_ready();
         run(node, &signals);
         status = 0;
     }

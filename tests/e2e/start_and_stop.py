@@ -334,3 +334,27 @@ def test_what_make_run_shows(ctx):
     for wrong in ("0", "10", "x"):
         shown = ctx.run(run, status=2, env=dict(os.environ, NODES=wrong))
         check("from 1 to 9" in shown, shown)
+
+
+def test_the_service_manager_is_told(ctx):
+    """What systemd's Type=notify waits for: ready, reloading and ready again, stopping; at a path and at an abstract name."""
+    ctx.need_tern("the words of sd_notify")
+    for name, shown in ((os.path.join(ctx.directory, "notify"),) * 2, ("\0tern-%d" % os.getpid(), "@tern-%d" % os.getpid())):
+        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        manager.bind(name)
+        manager.settimeout(30)
+        os.environ["NOTIFY_SOCKET"] = shown
+        try:
+            broker = ctx.broker()
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+        check_equal(manager.recv(100), b"READY=1", "a client can come")
+        Client(broker.port).open().disconnect()
+        broker.process.send_signal(signal.SIGHUP)
+        check(re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=[0-9]+", manager.recv(100)), "it says when it began to reload")
+        check_equal(manager.recv(100), b"READY=1", "and that it is ready again")
+        broker.process.send_signal(signal.SIGTERM)
+        check_equal(manager.recv(100), b"STOPPING=1", "that it stops")
+        check_equal(broker.process.wait(30), 0, "the exit status")
+        broker.process = None
+        manager.close()
