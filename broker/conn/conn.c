@@ -290,7 +290,7 @@ static int read_peer(struct conn *conn, int fd)
     socklen_t len = sizeof(address);
 
     if (getpeername(fd, (struct sockaddr *)&address, &len) != 0) {
-        return -errno; /* gone already, as who only looks whether the door is open is */
+        return errno == ENOTCONN ? -errno : 0; /* gone already, as who only looks whether the door is open is */
     }
     if (address.ss_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
