@@ -58,6 +58,7 @@ help:
 	@echo 'make format        format all C files'
 	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (12)'
 	@echo 'make bench         measure beside mosquitto, print a table and write a page of plots; some six minutes'
+	@echo 'make bench-cluster what several nodes cost, one table (network namespaces; as root); some four minutes'
 	@echo 'make install       install into DESTDIR/PREFIX (/usr/local)'
 	@echo 'make clean         remove build/'
 
@@ -225,6 +226,10 @@ bench: $(B)/tern $(B)/tern-bench
 		--json build/bench.json --html build/bench.html $(BENCH_ARGS)
 	@echo 'The page with all plots: build/bench.html'
 
+# What several nodes cost, on hosts of their own (as root); BENCH_ARGS="--only shares --rounds 9".
+bench-cluster: $(B)/tern $(B)/tern-bench
+	@$(PYTHON) bench/cluster.py --tern $(B)/tern $(BENCH_ARGS)
+
 install: $(B)/tern $(B)/ternctl $(B)/tern-bench
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/tern
 	install -m 755 $^ $(DESTDIR)$(PREFIX)/bin/
@@ -242,6 +247,6 @@ clean:
 	rm -rf build
 
 .PHONY: all help units fuzzers setup run test test-quick torture torture-nodes hosts hosts-long crash sim sim-long run-sim run-sim-long test-asan test-tsan check check-format format check-layers \
-	check-static check-readme check-man fuzz bench install clean
+	check-static check-readme check-man fuzz bench bench-cluster install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
