@@ -6,6 +6,7 @@
 
 #include "broker/admin/desk.h"
 #include "broker/admin/view.h"
+#include "broker/flow/drain.h"
 #include "broker/flow/reload.h"
 #include "proto/base/log.h"
 
@@ -282,6 +283,31 @@ static void end_reload(struct broker *b, void *work)
     free(work);
 }
 
+/* ---- draining ---- */
+
+static enum inquiry_progress step_drain(struct broker *b, void *work, struct inquiry_out *out)
+{
+    const json_t *q = work, *rate = json_object_get(q, "rate");
+    struct slice op = desk_text(q, "op");
+
+    if (b->shard->index != CONTROL_SHARD) {
+        return INQUIRY_DONE;
+    }
+    if (slice_eq(op, SLICE("begin"))) {
+        drain_begin(b->node, rate ? (uint32_t)desk_number(q, "rate") : b->config->drain.rate,
+                    desk_number(q, "wait_ms"));
+    } else if (slice_eq(op, SLICE("stop"))) {
+        drain_stop(b->node);
+    }
+    struct drain_state state = drain_state(b->node);
+    return desk_put(out, slice_str(b->config->node_name),
+                    json_pack("{s:s, s:s, s:f, s:I, s:I, s:I}", "node", b->config->node_name, "state",
+                              drain_stage_name(state.stage), "wait_seconds_left", (double)state.wait_left_ms / 1000,
+                              "rate", (json_int_t)state.rate, "sent_away", (json_int_t)state.sent, "connections",
+                              (json_int_t)state.left));
+}
+
+const struct desk_kind desk_drain = {begin_small, step_drain, end_small};
 const struct desk_kind desk_reload = {begin_reload, step_reload, end_reload};
 const struct desk_kind desk_listeners = {begin_small, step_listeners, end_small};
 const struct desk_kind desk_bans = {begin_bans, step_bans, end_bans};

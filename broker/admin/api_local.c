@@ -144,7 +144,7 @@ static void remove_ban(struct admin_request *request)
 
 /* ---- the log ---- */
 
-static void reply_log(struct api_gather *g)
+static void reply_one(struct api_gather *g)
 {
     if (json_array_size(g->rows) == 0) {
         api_error(&g->call, 503, "the node has not answered");
@@ -155,7 +155,7 @@ static void reply_log(struct api_gather *g)
 
 static void show_log(struct admin_request *request)
 {
-    gather_at(request, DESK_LOG, json_object(), request->broker->config->node_name, reply_log);
+    gather_at(request, DESK_LOG, json_object(), request->broker->config->node_name, reply_one);
 }
 
 static void set_log(struct admin_request *request)
@@ -169,7 +169,7 @@ static void set_log(struct admin_request *request)
     if (!level || desk_log_level(slice_str(level)) < 0) {
         admin_fail(request, 400, "level is error, warn, info or debug");
     } else {
-        gather_at(request, DESK_LOG, json_pack("{s:s}", "level", level), request->broker->config->node_name, reply_log);
+        gather_at(request, DESK_LOG, json_pack("{s:s}", "level", level), request->broker->config->node_name, reply_one);
     }
     json_decref(body);
 }
@@ -195,7 +195,57 @@ static void reload(struct admin_request *request)
     gather_at(request, DESK_RELOAD, json_object(), request->broker->config->node_name, reply_reload);
 }
 
+/* ---- draining ---- */
+
+#define DRAIN_RATE_MAX 1000000u
+#define DRAIN_WAIT_MAX_S 86400u
+
+/* A number of the body into the question. False: it is none, which was answered. */
+static bool copy_count(struct admin_request *request, const json_t *body, const char *name, json_t *question,
+                       const char *field, json_int_t max, json_int_t scale)
+{
+    const json_t *value = json_object_get(body, name);
+    json_int_t n = json_integer_value(value);
+
+    if (value && (!json_is_integer(value) || n < 0 || n > max)) {
+        admin_fail(request, 400, "%s is a number from 0 to %lld", name, (long long)max);
+        return false;
+    }
+    if (value) {
+        json_object_set_new(question, field, json_integer(n * scale));
+    }
+    return true;
+}
+
+static void begin_drain(struct admin_request *request)
+{
+    json_t *body = request->body.len > 0 ? api_body(request, JSON_OBJECT) : json_object();
+    json_t *question = body ? json_pack("{s:s}", "op", "begin") : NULL;
+
+    if (body && question && copy_count(request, body, "rate", question, "rate", DRAIN_RATE_MAX, 1) &&
+        copy_count(request, body, "wait_seconds", question, "wait_ms", DRAIN_WAIT_MAX_S, 1000)) {
+        gather_at(request, DESK_DRAIN, json_incref(question), request->broker->config->node_name, reply_one);
+    } else if (body && !question) {
+        api_say(request, 200, NULL);
+    }
+    json_decref(question);
+    json_decref(body);
+}
+
+static void show_drain(struct admin_request *request)
+{
+    gather_at(request, DESK_DRAIN, json_pack("{s:s}", "op", "look"), request->broker->config->node_name, reply_one);
+}
+
+static void stop_drain(struct admin_request *request)
+{
+    gather_at(request, DESK_DRAIN, json_pack("{s:s}", "op", "stop"), request->broker->config->node_name, reply_one);
+}
+
 static const struct admin_route routes[] = {
+    {ADMIN_GET, "/api/v1/drain", ADMIN_VIEWER, show_drain},
+    {ADMIN_POST, "/api/v1/drain", ADMIN_OPERATOR, begin_drain},
+    {ADMIN_DELETE, "/api/v1/drain", ADMIN_OPERATOR, stop_drain},
     {ADMIN_GET, "/api/v1/listeners", ADMIN_VIEWER, list_listeners},
     {ADMIN_GET, "/api/v1/banned", ADMIN_VIEWER, list_bans},
     {ADMIN_POST, "/api/v1/banned", ADMIN_OPERATOR, add_ban},

@@ -10,7 +10,7 @@ static const struct desk_kind *const kinds[DESK_KINDS] = {
     [DESK_ALARMS] = &desk_alarms,   [DESK_LISTENERS] = &desk_listeners,
     [DESK_BANS] = &desk_bans,       [DESK_BAN] = &desk_ban,
     [DESK_LOG] = &desk_log,         [DESK_RELOAD] = &desk_reload,
-    [DESK_TRACE] = &desk_trace,
+    [DESK_TRACE] = &desk_trace,     [DESK_DRAIN] = &desk_drain,
 };
 
 struct desk_work {

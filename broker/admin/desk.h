@@ -28,6 +28,7 @@ enum desk_kind_id {
     DESK_BAN,           /* {as, who, reason, until_ms, remove}: a row if it was done */
     DESK_LOG,           /* {level}: set it, if it is given; one row */
     DESK_RELOAD,        /* of one node: one row when it is done */
+    DESK_DRAIN,         /* {op: "begin" | "stop" | "look", rate, wait_ms}: of one node: one row, how it stands */
     DESK_KINDS,
 };
 
@@ -40,7 +41,8 @@ struct desk_kind {
 extern const struct desk_kind desk_clients, desk_subscriptions, desk_topics, desk_retained; /* lists.c */
 extern const struct desk_kind desk_client, desk_kick, desk_message, desk_node, desk_alarms; /* answers.c */
 
-extern const struct desk_kind desk_listeners, desk_bans, desk_ban, desk_log, desk_reload; /* answers_local.c */
+extern const struct desk_kind desk_listeners, desk_bans, desk_ban, desk_log, desk_reload,
+    desk_drain; /* answers_local.c */
 
 extern const struct desk_kind desk_trace; /* tracing.c */
 

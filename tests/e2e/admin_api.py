@@ -297,6 +297,12 @@ def test_node(ctx):
     check_equal(api.get("/log")["level"], "warn", "the log's level")
     api.call("PUT", "/log", {"level": "loud"}, want=400)
     check_equal(api.call("POST", "/reload"), {"reloaded": True, "restart_needed": []}, "a reload")
+    check_equal(api.get("/drain")["state"], "none", "draining")
+    check_equal(api.call("POST", "/drain", {"wait_seconds": 3600, "rate": 7})["state"], "waiting", "draining")
+    check_equal(api.get("/status", want=503)["status"], "draining", "the status")
+    check_equal(api.call("DELETE", "/drain")["state"], "none", "draining")
+    api.call("POST", "/drain", {"rate": -1}, want=400)
+
     documented = {(m.upper(), p) for p, ops in api.document["paths"].items() for m in ops}
     if {"clients", "messages", "trace"} <= Api.ran:
         check_equal(sorted(documented - Api.asked), [], "what no test has asked")
