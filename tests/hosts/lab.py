@@ -33,11 +33,12 @@ class Lab(Context):
         self.hosts.append(Host(ip))
         return self.hosts[-1]
 
-    def node(self, i, seeds, **more):
+    def node(self, i, seeds, here=lambda ip: {}, **more):
+        """here: settings that depend on the address."""
         host = self.host(self.address(11 + i))
         settings = {"node.name": "n%d" % i, "cluster.listen": "%s:%d" % (host.ip, LINKS), "cluster.seeds": seeds,
                     "cluster.name": self.name, "cluster.insecure": True, "cluster.bootstrap_expect": 3,
-                    "sys_interval": "1s", **more}
+                    "sys_interval": "1s", **here(host.ip), **more}
         return self.start(HostBroker(self.opts, host, settings))
 
     def cluster(self, count=3, addresses=None, **more):

@@ -21,12 +21,13 @@ frontend mqtt
     default_backend nodes
 backend nodes
     balance leastconn
-    default-server check inter 100ms fall 1 rise 1 send-proxy-v2 check-send-proxy
+    option httpchk GET /readyz
+    default-server check port 18083 inter 100ms fall 1 rise 1 send-proxy-v2
 """
 
 
 def balancer(lab, nodes):
-    """HAProxy on a host of its own. What it sends nobody to is a node whose door is shut."""
+    """HAProxy on a host of its own. It sends nobody to a node that does not say that it is ready."""
     if not os.access(HAPROXY, os.X_OK):
         raise Skip("HAProxy is not installed")
     path = os.path.join(lab.directory, "haproxy.cfg")
@@ -52,7 +53,8 @@ def reached(balancer_ip, nodes):
 def test_rolling_restart(lab):
     """Each client goes on elsewhere. Who is connected to a node that stays misses nothing; who is thrown out has got all
     that was acknowledged before its node was told to stop, and misses nothing from its next SUBACK on."""
-    nodes = lab.cluster()
+    nodes = lab.cluster(here=lambda ip: {"admin.listen": ip + ":18083", "admin.anonymous_role": "viewer"},
+                        **{"drain.wait": "1s"})
     door = balancer(lab, nodes)
     ledgers = [lab.ledger("rolling%d" % i, [door] * 2, [door] * 4) for i in range(2)]
     stops = []
