@@ -79,9 +79,9 @@ static void put_members(struct buf *out, const struct broker *b)
     for (unsigned at = 0; b->cluster && (m = swim_next(driver_of(b)->swim, &at)) != NULL;) {
         counts[m->state] += (unsigned)m->state < COUNT_OF(counts);
     }
-    counts[MEMBER_ALIVE]++; /* itself */
+    counts[MEMBER_ALIVE] += b->cluster == NULL; /* else it is among them */
     page_head(out, "tern_cluster_nodes", "gauge", "Nodes of the cluster as this one sees them, itself included.");
-    for (unsigned i = 0; i < COUNT_OF(names); i++) {
+    for (unsigned i = MEMBER_ALIVE; i < COUNT_OF(names); i++) {
         admin_printf(out, "tern_cluster_nodes{state=\"%s\"} %u\n", names[i], counts[i]);
     }
 }

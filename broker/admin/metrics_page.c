@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "broker/admin/metrics_page.h"
+#include "broker/flow/cluster.h"
 #include "proto/mqtt/mqtt.h"
 
 #define BUCKETS_TOGETHER 8u /* two powers of two */
@@ -53,7 +54,7 @@ static bool reason_label(unsigned reason, char *out, size_t size)
 }
 
 /* What the at-th value of a family's label is called; false: there is no such value. */
-static bool cell_label(enum metric_family family, unsigned at, char *out, size_t size)
+static bool cell_label(const struct node_tables *node, enum metric_family family, unsigned at, char *out, size_t size)
 {
     static const char *const versions[] = {"3.1", "3.1.1", "5.0"};
     static const char *const gone[] = {
@@ -77,6 +78,16 @@ static bool cell_label(enum metric_family family, unsigned at, char *out, size_t
         return reason_label(at, out, size);
     case METRIC_FAMILY_REFUSED_BY_REASON:
         return reason_label(at, out, size);
+    case METRIC_FAMILY_SENT_BY_LINK:
+    case METRIC_FAMILY_RECEIVED_BY_LINK:
+        if (!node->cluster || !node->cluster->neighbours[at].used) {
+            return false;
+        }
+        snprintf(out, size, "%s", node->cluster->neighbours[at].name);
+        for (char *c = out; *c; c++) {
+            *c = (char)(*c == '"' || *c == '\\' ? '_' : *c);
+        }
+        return true;
     default:
         snprintf(out, size, "%s", mqtt_type_name((enum mqtt_type)at));
         for (char *c = out; *c; c++) {
@@ -86,14 +97,15 @@ static bool cell_label(enum metric_family family, unsigned at, char *out, size_t
     }
 }
 
-static void put_family(struct buf *out, const struct metrics *sum, enum metric_family family)
+static void put_family(struct buf *out, const struct node_tables *node, const struct metrics *sum,
+                       enum metric_family family)
 {
     const struct metric_family_terms *t = metric_family_terms(family);
-    char label[64];
+    char label[MEMBER_NAME_MAX + 1];
 
     page_head(out, t->name, "counter", t->help);
     for (unsigned i = 0; i < t->count; i++) {
-        if (cell_label(family, i, label, sizeof(label))) {
+        if (cell_label(node, family, i, label, sizeof(label))) {
             admin_printf(out, "%s{%s=\"%s\"} %llu\n", t->name, t->label, label,
                          (unsigned long long)sum->cells[t->first + i]);
         }
@@ -234,7 +246,7 @@ static void page_step(struct admin_request *r)
     } else if (piece == PIECE_PROCESS) {
         page_process(out, r->broker, admin_conn_of(r)->admin, &page->sum);
     } else if (piece < PIECE_HISTOGRAM) {
-        put_family(out, &page->sum, (enum metric_family)(piece - PIECE_FAMILY));
+        put_family(out, r->broker->node, &page->sum, (enum metric_family)(piece - PIECE_FAMILY));
     } else if (piece < PIECE_END) {
         put_histogram(out, r->broker->node, &page->sum, (enum metric_histogram)(piece - PIECE_HISTOGRAM));
     } else {

@@ -110,6 +110,8 @@ enum metric {
         METRIC_COUNT
 };
 
+#define METRIC_PEERS_MAX 128 /* other nodes, by number */
+
 /* X(identifier, count, "label", "name", "help"): counters that differ by one label, with so many values. What a value
  * is called, broker/admin knows. */
 #define METRICS_FAMILIES(X) \
@@ -120,7 +122,9 @@ enum metric {
     X(DISCONNECTS_BY_REASON, 256, "reason", "tern_disconnects_total", \
       "Clients that were connected and are not any more.") \
     X(RECEIVED_BY_PACKET, 16, "packet", "tern_packets_received_total", "MQTT control packets received.") \
-    X(SENT_BY_PACKET, 16, "packet", "tern_packets_sent_total", "MQTT control packets sent.")
+    X(SENT_BY_PACKET, 16, "packet", "tern_packets_sent_total", "MQTT control packets sent.") \
+    X(SENT_BY_LINK, METRIC_PEERS_MAX, "peer", "tern_link_sent_bytes_total", "Bytes sent to another node.") \
+    X(RECEIVED_BY_LINK, METRIC_PEERS_MAX, "peer", "tern_link_received_bytes_total", "Bytes received from it.")
 
 /* Where each family begins among the counters, and how many there are. */
 enum metric_family_cell {
@@ -181,11 +185,17 @@ static inline void metric_inc(struct metrics *m, enum metric metric)
     metric_add(m, metric, 1);
 }
 
-/* One more with the label's at-th value: metric_inc_at(m, METRIC_CELL_SENT_BY_QOS, qos). */
-static inline void metric_inc_at(struct metrics *m, enum metric_family_cell family, unsigned at)
+/* More with the label's at-th value. */
+static inline void metric_add_at(struct metrics *m, enum metric_family_cell family, unsigned at, uint64_t n)
 {
     uint64_t *cell = &m->cells[(unsigned)family + at];
-    __atomic_store_n(cell, __atomic_load_n(cell, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(cell, __atomic_load_n(cell, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+
+/* One more: metric_inc_at(m, METRIC_CELL_SENT_BY_QOS, qos). */
+static inline void metric_inc_at(struct metrics *m, enum metric_family_cell family, unsigned at)
+{
+    metric_add_at(m, family, at, 1);
 }
 
 struct metric_family_terms {

@@ -27,6 +27,8 @@
 
 #define NEIGHBOURS_MAX 128u /* other nodes, ever alive at one time */
 
+_Static_assert(NEIGHBOURS_MAX == METRIC_PEERS_MAX, "each has its counters");
+
 /* Frames of the lanes; aside ones are peer_inside.h's. */
 enum peer_frame {
     FRAME_PUBLISH = 16,       /* live and QoS 0: forward.c */

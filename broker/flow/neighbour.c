@@ -328,6 +328,8 @@ static int link_opened(struct peer_link *link)
             return -ENOMEM;
         }
     }
+    int number = neighbour_find(b->node->cluster, &link->id);
+    link->peer = number >= 0 ? (unsigned)number + 1 : 0;
     if (link->dialled && link->shard == CONTROL_SHARD) {
         atomic_store_explicit(&b->node->cluster->met[number_of(link)], true, memory_order_relaxed);
         driver_link(b, link, true);

@@ -126,6 +126,7 @@ struct peer_link {
     char refusal[PEER_REFUSAL_BYTES]; /* and why, the last time; empty: it never was */
     bool refused;                     /* somebody was refused room: drained is to be called */
     void *owner;                      /* the handler's own */
+    unsigned peer;                    /* and its number of the other node plus 1, for the counters; 0: none */
 };
 
 void peer_room_init(struct peer_room *room, struct shard *shard, struct peer_terms *terms);

@@ -272,6 +272,9 @@ static ssize_t take_frames(struct peer_wire *wire, struct slice data)
 static bool take_bytes(struct peer_wire *wire, struct slice data)
 {
     wire->room->bytes_in += data.len;
+    if (wire->link && wire->link->peer) {
+        metric_add_at(wire->room->shard->metrics, METRIC_CELL_RECEIVED_BY_LINK, wire->link->peer - 1, data.len);
+    }
     if (wire->in.len == 0) { /* the common case: no copy */
         ssize_t used = take_frames(wire, data);
         if (used < 0) {
@@ -444,6 +447,9 @@ void peer_wire_flush(struct peer_wire *wire)
         wire->out = buf_pool_get(&shard->spare);
         wire->said_ms = shard->now_ms;
         wire->room->bytes_out += wire->going.len;
+        if (wire->link && wire->link->peer) {
+            metric_add_at(shard->metrics, METRIC_CELL_SENT_BY_LINK, wire->link->peer - 1, wire->going.len);
+        }
         io_stream_send(shard->io, &wire->stream, wire->going.ptr, wire->going.len);
     }
 }
