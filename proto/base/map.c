@@ -1,7 +1,8 @@
-/* map.c -- linear probing from the hash's low bits, deletion by shifting back.
+/* map.c -- linear probing, deletion by shifting back.
  *
- * The hashes are keyed or mixed already, so nothing is spread again here. Many maps are one client's and hold a
- * handful, hence the small least size, and the table given back with the last entry. */
+ * The hashes are keyed or mixed already, or plain numbers; but all in one map may have the same low bits, as those of a
+ * group of sessions have: a multiplication brings every bit to the place that is looked at. Many maps are one client's
+ * and hold a handful, hence the small least size, and the table given back with the last entry. */
 #include "proto/base/map.h"
 
 #include <assert.h>
@@ -11,9 +12,15 @@
 #define MAP_SLOTS_MIN 4u
 #define MAP_SLOTS_MAX (1u << 31)
 
+/* Fibonacci hashing: Knuth, The Art of Computer Programming, 6.4. */
+static uint32_t home_of(uint64_t hash, uint32_t mask)
+{
+    return (uint32_t)((hash * 0x9E3779B97F4A7C15u) >> 32) & mask;
+}
+
 static void map_place(struct map_slot *slots, uint32_t mask, uint64_t hash, void *value)
 {
-    uint32_t i = (uint32_t)hash & mask;
+    uint32_t i = home_of(hash, mask);
     while (slots[i].value) {
         i = (i + 1) & mask;
     }
@@ -44,7 +51,7 @@ void *map_find(const struct map *m, uint64_t hash, map_match *match, const void 
     if (!m->slots) {
         return NULL;
     }
-    for (uint32_t i = (uint32_t)hash & m->mask; m->slots[i].value; i = (i + 1) & m->mask) {
+    for (uint32_t i = home_of(hash, m->mask); m->slots[i].value; i = (i + 1) & m->mask) {
         if (m->slots[i].hash == hash && match(m->slots[i].value, key)) {
             return m->slots[i].value;
         }
@@ -79,7 +86,7 @@ static void map_close_gap(struct map *m, uint32_t gap)
         if (!m->slots[i].value) {
             break;
         }
-        uint32_t home = (uint32_t)m->slots[i].hash & m->mask;
+        uint32_t home = home_of(m->slots[i].hash, m->mask);
         if (((i - home) & m->mask) >= ((i - gap) & m->mask)) {
             m->slots[gap] = m->slots[i];
             gap = i;
@@ -94,7 +101,7 @@ bool map_remove(struct map *m, uint64_t hash, const void *value)
     if (!m->slots) {
         return false;
     }
-    uint32_t i = (uint32_t)hash & m->mask;
+    uint32_t i = home_of(hash, m->mask);
     while (m->slots[i].value != value) {
         if (!m->slots[i].value) {
             return false;

@@ -165,6 +165,25 @@ static void test_shrinks(void)
     free(items);
 }
 
+/* As those of one group of sessions are: no long way to any of them. */
+static void test_equal_low_bits_are_spread(void)
+{
+    struct item *items = calloc(3000, sizeof(*items));
+    struct map m = {0};
+    unsigned run = 0, longest = 0;
+    for (unsigned i = 0; i < 3000; i++) {
+        CHECK(map_add(&m, spread_hash(i) << 12 | 77, &items[i]) == 0);
+    }
+    for (uint32_t i = 0; i <= m.mask; i++) {
+        run = m.slots[i].value ? run + 1 : 0;
+        longest = run > longest ? run : longest;
+    }
+    CHECK(longest < 200); /* of slots that are three quarters full; some thirty are usual */
+    map_deinit(&m);
+    free(items);
+}
+
 UNIT_MAIN("proto/base/map", {"empty", test_empty}, {"equal hashes are told apart", test_equal_hashes_are_told_apart},
           {"match sees equal hashes only", test_match_sees_equal_hashes_only}, {"model, crowded", test_model_crowded},
-          {"model, spread", test_model_spread}, {"shrinks", test_shrinks})
+          {"model, spread", test_model_spread}, {"shrinks", test_shrinks},
+          {"equal low bits are spread", test_equal_low_bits_are_spread})
