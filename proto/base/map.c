@@ -13,14 +13,14 @@
 #define MAP_SLOTS_MAX (1u << 31)
 
 /* Fibonacci hashing: Knuth, The Art of Computer Programming, 6.4. */
-static uint32_t home_of(uint64_t hash, uint32_t mask)
+static uint32_t first_slot(uint64_t hash, uint32_t mask)
 {
     return (uint32_t)((hash * 0x9E3779B97F4A7C15u) >> 32) & mask;
 }
 
 static void map_place(struct map_slot *slots, uint32_t mask, uint64_t hash, void *value)
 {
-    uint32_t i = home_of(hash, mask);
+    uint32_t i = first_slot(hash, mask);
     while (slots[i].value) {
         i = (i + 1) & mask;
     }
@@ -51,7 +51,7 @@ void *map_find(const struct map *m, uint64_t hash, map_match *match, const void 
     if (!m->slots) {
         return NULL;
     }
-    for (uint32_t i = home_of(hash, m->mask); m->slots[i].value; i = (i + 1) & m->mask) {
+    for (uint32_t i = first_slot(hash, m->mask); m->slots[i].value; i = (i + 1) & m->mask) {
         if (m->slots[i].hash == hash && match(m->slots[i].value, key)) {
             return m->slots[i].value;
         }
@@ -86,7 +86,7 @@ static void map_close_gap(struct map *m, uint32_t gap)
         if (!m->slots[i].value) {
             break;
         }
-        uint32_t home = home_of(m->slots[i].hash, m->mask);
+        uint32_t home = first_slot(m->slots[i].hash, m->mask);
         if (((i - home) & m->mask) >= ((i - gap) & m->mask)) {
             m->slots[gap] = m->slots[i];
             gap = i;
@@ -101,7 +101,7 @@ bool map_remove(struct map *m, uint64_t hash, const void *value)
     if (!m->slots) {
         return false;
     }
-    uint32_t i = home_of(hash, m->mask);
+    uint32_t i = first_slot(hash, m->mask);
     while (m->slots[i].value != value) {
         if (!m->slots[i].value) {
             return false;
