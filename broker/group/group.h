@@ -14,7 +14,7 @@
 
 struct session_quota {
     atomic_uint_least32_t count;
-    uint32_t max; /* 0: no limit */
+    atomic_uint_least32_t max; /* 0: no limit; set by a reload */
 };
 
 /* What the groups of one shard share. Borrowed by all of them. */

@@ -38,8 +38,8 @@ static inline unsigned retained_bucket(uint64_t replica_hash)
  * number. */
 struct retained_quota {
     atomic_uint_least64_t count, bytes;
-    uint64_t count_max, bytes_max;
-    struct retained_replica *replica; /* NULL: the node is alone, there are no graves */
+    atomic_uint_least64_t count_max, bytes_max; /* set by a reload */
+    struct retained_replica *replica;           /* NULL: the node is alone, there are no graves */
 };
 
 int retained_new(const struct hash_key *key, struct retained_quota *quota, struct retained **ret_retained);
