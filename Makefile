@@ -76,6 +76,7 @@ $(B)/%.o: %.c | $(WIRE:=.h)
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/broker/admin/openapi.o: broker/admin/openapi.json
+$(B)/broker/admin/page.o: $(wildcard broker/admin/page/*)
 
 $(B)/tern.a: $(CORE_OBJ)
 	@rm -f $@

@@ -61,7 +61,7 @@ struct admin_table {
 };
 
 /* Add yours to the list in routes.c. */
-extern const struct admin_table admin_health_table, admin_metrics_table;
+extern const struct admin_table admin_health_table, admin_metrics_table, admin_page_table;
 
 /* ---- answers: exactly one of reply, reply_static, fail, or a stream; the request is over then ---- */
 

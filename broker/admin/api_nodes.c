@@ -181,13 +181,14 @@ static void show_status(struct admin_request *request)
     const char *unready = node_unready(b->node);
 
     api_say(request, unready ? 503 : 200,
-            json_pack("{s:s, s:s, s:s, s:I, s:o}", "status",
+            json_pack("{s:s, s:s, s:s, s:I, s:o, s:s, s:s}", "status",
                       !unready                                     ? "running"
                       : b->stopping || b->node->drain.from_ms != 0 ? "draining"
                                                                    : "joining",
                       "node", b->config->node_name, "version", TERN_VERSION, "uptime_seconds",
                       (json_int_t)((b->shard->now_ms - b->node->started_ms) / 1000), "not_ready_because",
-                      unready ? json_string(unready) : json_null()));
+                      unready ? json_string(unready) : json_null(), "user", request->user, "role",
+                      request->role == ADMIN_OPERATOR ? "operator" : "viewer"));
 }
 
 static void show_metrics(struct admin_request *request)

@@ -199,12 +199,14 @@ static void put_head(struct admin_conn *conn, unsigned status, const char *conte
 {
     struct buf *out = &conn->plain;
 
-    admin_printf(out, "HTTP/1.1 %u %s\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n", status,
-                 reason_of(status));
+    admin_printf(out, "HTTP/1.1 %u %s\r\nX-Content-Type-Options: nosniff\r\n", status, reason_of(status));
+    if (conn->headers.len == 0 || !memmem(conn->headers.ptr, conn->headers.len, "Cache-Control: ", 15)) {
+        buf_put(out, SLICE("Cache-Control: no-store\r\n"));
+    }
     if (content_type) {
         admin_printf(out, "Content-Type: %s\r\n", content_type);
     }
-    if (length != SIZE_MAX && status != 204) {
+    if (length != SIZE_MAX && status != 204 && status != 304) {
         admin_printf(out, "Content-Length: %zu\r\n", length);
     } else if (length == SIZE_MAX && conn->chunked) {
         buf_put(out, SLICE("Transfer-Encoding: chunked\r\n"));

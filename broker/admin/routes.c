@@ -6,8 +6,8 @@
 
 /* Everything that answers on the admin port. */
 static const struct admin_table *const tables[] = {
-    &admin_health_table,   &admin_metrics_table, &admin_clients_table, &admin_nodes_table,
-    &admin_messages_table, &admin_local_table,   &admin_openapi_table, &admin_trace_table,
+    &admin_health_table, &admin_metrics_table, &admin_clients_table, &admin_nodes_table, &admin_messages_table,
+    &admin_local_table,  &admin_openapi_table, &admin_trace_table,   &admin_page_table,
 };
 
 /* The part of *rest up to the next slash, which is taken away too. */

@@ -24,7 +24,7 @@ sys.path[:0] = [HERE, os.path.dirname(HERE)]
 from kit import Context, Skip  # noqa: E402
 from lib.broker import Options, Unsupported  # noqa: E402
 
-MODULES = ["mosquitto_clients", "c_clients", "paho_python", "mqttjs", "browser", "start_and_stop", "running", "admin", "ternctl",
+MODULES = ["mosquitto_clients", "c_clients", "paho_python", "mqttjs", "browser", "start_and_stop", "running", "admin", "dashboard", "ternctl",
            "storm", "tls", "websocket", "proxy", "unix", "auth", "auth_http", "listeners", "rules", "revocation", "load_tool", "durable", "failing_disk",
            "store_tool", "cluster", "cluster_shares", "cluster_sessions", "cluster_identity", "cluster_relay",
            "cluster_strangers", "cluster_retained", "admin_api", "drain", "ternctl_admin"]
