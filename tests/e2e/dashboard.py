@@ -14,7 +14,7 @@ from mqttjs import install
 HOSTILE = '<img src=x onerror="document.title=1"><script>alert(1)</script>'
 PASSED = ["login is asked for", "a wrong token is refused", "a viewer sees the node", "a client is found with its reason",
           "hostile text is text", "a viewer cannot disconnect", "the keyboard reaches everything",
-          "an operator disconnects", "it fits a phone", "the console is empty"]
+          "an operator disconnects", "the live view shows a message", "it fits a phone", "the console is empty"]
 
 
 def fetch(port, path, headers=None):
@@ -59,7 +59,7 @@ def test_in_chromium(ctx):
     hostile.subscribe(HOSTILE)
     hostile.publish(HOSTILE, HOSTILE.encode(), qos=1, retain=True)
     idle = Client(broker.port, client_id="idle").open()
-    out = ctx.run(["node", os.path.join(HERE, "dashboard_run.js"), chromium, "http://127.0.0.1:%d/" % port, HOSTILE], 300,
-                  env={**os.environ, "NODE_PATH": modules})
+    out = ctx.run(["node", os.path.join(HERE, "dashboard_run.js"), chromium, "http://127.0.0.1:%d/" % port,
+                   "mqtt://127.0.0.1:%d" % broker.port, HOSTILE], 300, env={**os.environ, "NODE_PATH": modules})
     check_equal(out.splitlines(), ["ok " + line for line in PASSED], "what the page did")
     idle.expect_closed(0x98)

@@ -1,13 +1,14 @@
-/* dashboard_run.js -- node dashboard_run.js CHROMIUM URL HOSTILE: looks at the dashboard as a user would, prints what passed,
+/* dashboard_run.js -- node dashboard_run.js CHROMIUM URL BROKER HOSTILE: looks at the dashboard as a user would, prints what passed,
  * one a line; status 1 and one line at the first thing that is not as expected. HOSTILE is a client id, a topic and a
  * payload that would be markup. With SHOTS=DIRECTORY it leaves pictures there. */
 'use strict'
 
 const assert = require('assert')
 const path = require('path')
+const mqtt = require('mqtt')
 const { chromium } = require('playwright-core')
 
-const [executable, url, hostile] = process.argv.slice(2)
+const [executable, url, broker, hostile] = process.argv.slice(2)
 const heard = [] /* what the console says, and what the policy forbids */
 
 const ok = what => console.log(`ok ${what}`)
@@ -55,6 +56,7 @@ async function findClients (tab) {
   ok('hostile text is text')
   await shot(tab, 'viewer')
   assert.equal(await tab.isVisible('#client-kick'), false)
+  assert.equal(await tab.isVisible('#live-section'), false)
   ok('a viewer cannot disconnect')
 }
 
@@ -81,6 +83,21 @@ async function operate (tab) {
   ok('an operator disconnects')
 }
 
+async function watchTopic (tab) {
+  await tab.fill('#live-filter', 'attic/#')
+  await tab.press('#live-filter', 'Enter')
+  await tab.locator('#live-note', { hasText: 'Watching on north' }).waitFor()
+  const client = await mqtt.connectAsync(broker, { clientId: 'lamp' })
+  await client.publishAsync('attic/light', hostile, { qos: 1 })
+  await client.endAsync()
+  await tab.locator('#live-list li', { hasText: 'attic/light' }).locator('pre', { hasText: hostile }).waitFor()
+  assert.equal(await tab.locator('main img, main script').count(), 0)
+  await shot(tab, 'live')
+  await tab.click('#live-go')
+  await tab.locator('#live-note', { hasText: 'Stopped' }).waitFor()
+  ok('the live view shows a message')
+}
+
 async function onPhone (tab) {
   await tab.setViewportSize({ width: 375, height: 800 })
   await shot(tab, 'phone')
@@ -99,7 +116,7 @@ async function main () {
     /* A login that is refused is said by the browser itself, and so is who is looked for and has gone. */
     tab.on('console', m => /status of 40[14]/.test(m.text()) || heard.push(m.text()))
     tab.setDefaultTimeout(30000)
-    for (const step of [lookOn, findClients, byKeyboard, operate, onPhone]) await step(tab)
+    for (const step of [lookOn, findClients, byKeyboard, operate, watchTopic, onPhone]) await step(tab)
     assert.deepEqual(heard, [])
     ok('the console is empty')
   } finally {

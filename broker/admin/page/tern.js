@@ -314,6 +314,62 @@ async function findRetained () {
   }))
 }
 
+/* ---- the live view ---- */
+
+const LINES = 200
+const LIVE_SECONDS = 300
+let live = null /* what ends it */
+
+function liveRow (e) {
+  return el('li', el('small', `${new Date(e.at).toLocaleTimeString()}  ${e.clientid ?? ''} on ${e.node}, QoS ${e.qos}${e.retain ? ', retained' : ''}: `),
+    e.topic, el('pre', e.payload ?? `${bytes(e.payload_bytes)}, no text`))
+}
+
+function liveEvents (events, watching) {
+  const rows = []
+  for (const e of events) {
+    if (e.event === 'begin') watching.add(e.node)
+    else if (e.event === 'publish_in') rows.push(liveRow(e))
+    else if (e.event === 'lost') rows.push(el('li.warn', `${plural(e.count, 'event')} came too fast to be told.`))
+  }
+  if (watching.size) $('live-note').textContent = `Watching on ${[...watching].join(', ')}; the last ${LINES} messages are kept.`
+  $('live-list').prepend(...rows.slice(-LINES).reverse())
+  while ($('live-list').childNodes.length > LINES) $('live-list').lastChild.remove()
+}
+
+async function readLive (answer) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader()
+  const watching = new Set()
+  let rest = ''
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return
+    const lines = (rest + value).split('\n')
+    rest = lines.pop()
+    liveEvents(lines.filter(l => l).map(l => JSON.parse(l)), watching)
+  }
+}
+
+async function watch () {
+  const mine = live = new AbortController()
+  $('live-go').textContent = 'Stop'
+  $('live-list').replaceChildren()
+  try {
+    const headers = { 'Content-Type': 'application/json', ...(auth ? { Authorization: auth } : {}) }
+    const body = JSON.stringify({ topic: $('live-filter').value, duration: LIVE_SECONDS, payload: 'text' })
+    const answer = await fetch('/api/v1/trace', { method: 'POST', headers, body, credentials: 'omit', signal: mine.signal })
+    if (!answer.ok) throw new ApiError(answer.status, (await answer.json()).message)
+    await readLive(answer)
+    $('live-note').textContent = 'Its time is over.'
+  } catch (e) {
+    if (e.status === 401) throw e
+    $('live-note').textContent = mine.signal.aborted ? 'Stopped.' : e.status ? `The node says: ${e.message}` : 'The node ended it.'
+  } finally {
+    live = null
+    $('live-go').textContent = 'Watch'
+  }
+}
+
 /* ---- the pace, and who may ---- */
 
 function trouble (text) {
@@ -362,6 +418,7 @@ async function whoAmI () {
   $('login').hidden = true
   $('main').hidden = false
   $('logout').hidden = !auth
+  $('live-section').hidden = role !== 'operator'
   $('who').textContent = `${status.node}, version ${status.version}${status.user ? `, ${status.user}` : ''}, ${role}`
 }
 
@@ -401,6 +458,11 @@ $('logout').addEventListener('click', () => {
 })
 $('find').addEventListener('submit', e => { e.preventDefault(); guard(find) })
 $('retained-find').addEventListener('submit', e => { e.preventDefault(); guard(findRetained) })
+$('live').addEventListener('submit', e => {
+  e.preventDefault()
+  if (live) live.abort()
+  else guard(watch)
+})
 $('top-sort').addEventListener('change', () => guard(askTop))
 $('client-close').addEventListener('click', () => { shownClient = null; $('client').hidden = true; $('find-text').focus() })
 $('client-kick').addEventListener('click', () => {
