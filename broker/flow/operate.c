@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "broker/flow/durable.h"
+#include "broker/flow/trace.h"
 #include "proto/base/log.h"
 #include "proto/base/utf8.h"
 #include "proto/mqtt/topic.h"
@@ -93,6 +94,15 @@ int operate_publish(struct broker *b, const struct operate_message *m, enum mqtt
     };
     if (mqtt_property_has(&m->properties, MQTT_PROP_MESSAGE_EXPIRY)) {
         pub.expires_at_ms = b->shard->wall_ms + (uint64_t)m->properties.message_expiry_s * 1000;
+    }
+    if (b->traces) {
+        trace_event(b, &(struct trace_event){.kind = TRACE_PUBLISH_IN,
+                                             .qos = pub.qos,
+                                             .retain = pub.retain,
+                                             .client_id = SLICE(""),
+                                             .topic = pub.topic,
+                                             .payload = pub.payload,
+                                             .text = "published by an operator"});
     }
     *ret_reason = publish_route(b, &pub, NULL) ? MQTT_SUCCESS : MQTT_NO_MATCHING_SUBSCRIBERS;
     publication_end(&pub);
