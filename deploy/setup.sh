@@ -32,6 +32,7 @@ cppcheck|command cppcheck|make check: static analysis
 mandoc|command mandoc|make check: manual pages
 libcunit1-dev|header CUnit/CUnit.h|the unit tests
 python3|command /usr/bin/python3|the test programs
+python3-yaml|python yaml|reads the manifests for Kubernetes
 python3-paho-mqtt|python paho.mqtt.client|a real client: Paho for Python
 libmosquitto-dev|header mosquitto.h|a real client: libmosquitto
 libpaho-mqtt-dev|header MQTTClient.h|a real client: Paho for C

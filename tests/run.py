@@ -69,7 +69,7 @@ STAGES = [
           seconds=1800, waits=True),
     Stage("conformance, wss, asan", CONFORMANCE + ["build/asan/tern", "--backend", "epoll", "--transport", "wss"],
           seconds=1200, waits=True),
-    Stage("deploy", [PYTHON, "tests/deploy/run.py"], waits=True),
+    Stage("deploy", ["/usr/bin/python3", "tests/deploy/run.py"], waits=True),
     Stage("load tool", [PYTHON, "tests/bench/run.py"], waits=True),
     Stage("conformance, epoll, tsan", CONFORMANCE + ["build/tsan/tern", "--backend", "epoll", "--shards", "3"], waits=True),
     Stage("conformance, epoll, asan", CONFORMANCE + ["build/asan/tern", "--backend", "epoll", "--shards", "1"], waits=True),
