@@ -92,7 +92,9 @@ struct inquiry *inquire(struct broker *b, const struct inquiry_terms *terms, int
         free(inquiry);
         return NULL;
     }
-    memcpy(question, terms->question.ptr, terms->question.len);
+    if (terms->question.len > 0) {
+        memcpy(question, terms->question.ptr, terms->question.len);
+    }
     inquiry->terms = *terms;
     inquiry->terms.question = slice_of(question, terms->question.len);
     inquiry->terms.node = NULL; /* the caller's */

@@ -187,7 +187,9 @@ static void to_shard(struct broker *b, struct errand *e, unsigned shard, unsigne
 
     if (note && end) {
         *note = (struct inquiry_note){.number = e->number, .kind = kind, .len = (uint32_t)question.len};
-        memcpy(note->question, question.ptr, question.len);
+        if (question.len > 0) {
+            memcpy(note->question, question.ptr, question.len);
+        }
         *end = (struct inquiry_part){.number = e->number, .last = true};
         if (shard_post(b->shard, shard, &mail) == 0) {
             e->left++;
