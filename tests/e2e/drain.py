@@ -31,7 +31,7 @@ def readiness(port):
 def test_it_waits_until_the_load_balancer_has_seen_it(ctx):
     """While it waits everything goes on, but for its readiness."""
     port = free_port()
-    broker = ctx.broker({"admin.listen": "127.0.0.1:%d" % port, "drain.wait": "3s"})
+    broker = ctx.broker({"admin.listen": "127.0.0.1:%d" % port, "drain.wait": "8s"})
     new, old = Client(broker.port, version=5).open(), Client(broker.port, version=4).open()
     check_equal(readiness(port), 200, "readiness before")
     broker.process.send_signal(signal.SIGTERM)
