@@ -347,7 +347,8 @@ def test_cluster(ctx):
     nodes[2][1].call("POST", "/publish", {"topic": "all", "qos": 1})
     for c in clients[:2]:
         c.expect_publish("all", qos=1)
-    check_equal(sorted((next(watch)["node"], next(watch)["node"])), ["n0", "n1"], "watched over nodes")
+    seen = sorted((e["node"], e["event"]) for e in (next(watch) for _ in range(3)))
+    check_equal(seen, [("n0", "publish_out"), ("n1", "publish_out"), ("n2", "publish_in")], "watched over nodes")
     watch.close()
 
     stop(nodes[2][0].pid)
