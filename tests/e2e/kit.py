@@ -5,6 +5,8 @@ says why it cannot run here. Every broker started through the Context is ended b
 sanitizer's report or an exit status other than 0 fails the test.
 """
 
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -163,9 +165,22 @@ class Context:
             raise BrokerDied("\n".join(problems))
 
 
+@contextlib.contextmanager
+def alone():
+    """Two runs of these tests beside each other share what they build: one builds, the other waits and finds it."""
+    os.makedirs(BUILD, exist_ok=True)
+    with open(os.path.join(BUILD, "lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def build_c(source, libraries):
     """Compile a C client of this folder into build/e2e and return its path."""
-    os.makedirs(BUILD, exist_ok=True)
+    with alone():
+        return build_c_alone(source, libraries)
+
+
+def build_c_alone(source, libraries):
     path, out = os.path.join(HERE, source), os.path.join(BUILD, source[:-2])
     newest = max(os.path.getmtime(os.path.join(HERE, f)) for f in (source, "client.h"))
     if not os.path.exists(out) or os.path.getmtime(out) < newest:

@@ -4,7 +4,7 @@ import filecmp
 import os
 import shutil
 
-from kit import HERE, Skip, check_equal
+from kit import alone, HERE, Skip, check_equal
 from lib.broker import ROOT
 
 NODE = os.path.join(ROOT, "build", "e2e-node")
@@ -13,6 +13,11 @@ SCENARIOS = ["ok eachWay", "ok retained", "ok will", "ok reconnect"]
 
 def install(ctx):
     """Returns the folder of the installed packages; installs them when package-lock.json has changed."""
+    with alone():
+        return install_alone(ctx)
+
+
+def install_alone(ctx):
     if not shutil.which("node") or not shutil.which("npm"):
         raise Skip("Node.js or npm is not installed")
     modules, installed = os.path.join(NODE, "node_modules"), os.path.join(NODE, "installed")
