@@ -174,13 +174,12 @@ json_t *view_client(struct broker *b, struct session *session, bool whole)
         c.clean, "expiry_interval", (json_int_t)c.expiry_s, "connected", c.connected, "connected_at",
         view_time(c.connected ? c.since_ms : 0), "disconnected_at", view_time(c.connected ? 0 : c.since_ms));
     json_t *more = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:o}", "subscriptions_cnt",
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:o}", "subscriptions_cnt",
         (json_int_t)c.subscriptions, "inflight_cnt", (json_int_t)c.inflight, "inflight_max", (json_int_t)c.inflight_max,
         "mqueue_len", (json_int_t)c.waiting, "mqueue_bytes", (json_int_t)c.queue_bytes, "mqueue_dropped",
         (json_int_t)c.dropped, "awaiting_rel_cnt", (json_int_t)c.qos2_in, "recv_msg", (json_int_t)c.received,
-        "recv_oct", (json_int_t)c.received_bytes, "send_msg", (json_int_t)c.sent, "send_oct", (json_int_t)c.sent_bytes,
-        "outbox_bytes", (json_int_t)c.outbox_bytes, "paused", c.paused != 0, "will", c.will, "durable", c.durable,
-        "last_error", view_mishap(mishap_find(b, session->hash)));
+        "send_msg", (json_int_t)c.sent, "outbox_bytes", (json_int_t)c.outbox_bytes, "paused", c.paused != 0, "will",
+        c.will, "durable", c.durable, "last_error", view_mishap(mishap_find(b, session->hash)));
     if (!client || !more || json_object_update(client, more) != 0) {
         json_decref(client);
         client = NULL;

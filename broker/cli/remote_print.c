@@ -116,7 +116,7 @@ static enum remote_form form_of(const char *name)
 {
     size_t len = strlen(name);
 
-    if ((len >= 6 && strcmp(name + len - 6, "_bytes") == 0) || (len >= 4 && strcmp(name + len - 4, "_oct") == 0)) {
+    if (len >= 6 && strcmp(name + len - 6, "_bytes") == 0) {
         return FORM_BYTES;
     }
     return len >= 8 && strcmp(name + len - 8, "_seconds") == 0 ? FORM_SECONDS : FORM_TEXT;

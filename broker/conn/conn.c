@@ -216,7 +216,6 @@ static void conn_received(struct io_stream *stream, struct slice data)
         return; /* the peer has not seen our end yet */
     }
     metric_add(conn->shard->metrics, METRIC_BYTES_RECEIVED, (int64_t)data.len);
-    conn->recv_oct += data.len;
     struct channel *channel = conn_channel(conn);
     if (channel) {
         channel_received(channel, data);

@@ -90,29 +90,28 @@ struct conn {
     struct conn_more *more;          /* owned; NULL: nothing of it */
     struct gate *gate;               /* owned; NULL: its output never waits for the disk (gate.h) */
     uint64_t heard_ms;               /* when the last packet came */
-    uint64_t recv_oct, send_oct; /* bytes from and to its socket, before they are decrypted, after they are encrypted */
-    uint32_t recv_msg, send_msg; /* PUBLISH packets */
-    uint32_t keep_alive_ms;      /* 0: none; one and a half times what was agreed */
-    uint32_t packet_bytes_max;   /* the client's Maximum Packet Size */
-    uint32_t in_bytes_max;       /* ours. This and the next two are as the client was told, whatever a reload says */
+    uint32_t recv_msg, send_msg;     /* PUBLISH packets */
+    uint32_t packet_bytes_max;       /* the client's Maximum Packet Size */
+    uint32_t in_bytes_max; /* ours. This and the next two are as the client was told, whatever a reload says */
     uint16_t in_receive_max, in_alias_max;
     uint32_t receipt_count, puback_count; /* acknowledgements owed; those that are PUBACKs */
     uint32_t held_count;                  /* those that a slow subscriber keeps back */
-    uint8_t state;                        /* enum conn_state */
     uint8_t paused;                       /* enum conn_pause bits */
-    uint8_t version;                      /* enum mqtt_version; 0 until CONNECT */
-    bool problem_info;                    /* Request Problem Information [MQTT-3.1.2-29] */
-    bool ended;                           /* the peer has closed; what it sent before is still being worked on */
-    bool processing;                      /* packets of it are being handled: it must not be freed */
-    bool again;   /* set by the packet handler: this packet is to be handled again after a pause */
-    bool waited;  /* it has paused so once */
-    bool clean;   /* it came with Clean Start */
-    bool counted; /* in the listener's ledger */
+    uint8_t state : 4;                    /* enum conn_state */
+    uint8_t version : 4;                  /* enum mqtt_version; 0 until CONNECT */
+    bool problem_info : 1;                /* Request Problem Information [MQTT-3.1.2-29] */
+    bool ended : 1;                       /* the peer has closed; what it sent before is still being worked on */
+    bool processing : 1;                  /* packets of it are being handled: it must not be freed */
+    bool again : 1;        /* set by the packet handler: this packet is to be handled again after a pause */
+    bool waited : 1;       /* it has paused so once */
+    bool clean : 1;        /* it came with Clean Start */
+    bool counted : 1;      /* in the listener's ledger */
+    uint16_t keep_alive_s; /* as agreed; 0: none */
     uint16_t peer_port;
     struct in6_addr peer; /* IPv4 mapped; all zero: a Unix socket */
 };
 
-_Static_assert(sizeof(struct conn) <= 344, "with malloc's head it fills 352 bytes");
+_Static_assert(sizeof(struct conn) <= 312, "with malloc's head it fills 320 bytes");
 
 /* Returns conn->more, made if it is not there; NULL when memory is out. */
 struct conn_more *conn_more(struct conn *conn);

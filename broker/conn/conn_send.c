@@ -123,7 +123,6 @@ void conn_sent(struct io_stream *stream)
     struct conn *conn = CONTAINER_OF(stream, struct conn, stream);
 
     metric_add(conn->shard->metrics, METRIC_BYTES_SENT, (int64_t)outbox_size(&conn->sending));
-    conn->send_oct += outbox_size(&conn->sending);
     count_sending(conn, -1);
     outbox_clear(&conn->sending, &conn->shard->spare);
     if (has_output(conn)) {

@@ -355,7 +355,7 @@ static int settle_terms(struct broker *b, struct conn *conn, const struct mqtt_c
         keep_alive_s = (uint32_t)b->config->mqtt.max_keep_alive_s; /* [MQTT-3.2.2-21] */
     }
     conn->version = (uint8_t)c->version;
-    conn->keep_alive_ms = keep_alive_s * 1500; /* [MQTT-3.1.2-22] */
+    conn->keep_alive_s = (uint16_t)keep_alive_s;
     conn->in_receive_max = (uint16_t)b->config->mqtt.receive_maximum;
     conn->in_alias_max = (uint16_t)b->config->mqtt.topic_alias_maximum;
     if (mqtt_property_has(p, MQTT_PROP_MAXIMUM_PACKET_SIZE)) {
@@ -417,7 +417,7 @@ static void log_connected(const struct conn *conn, const struct mqtt_connect *c,
     log_event(LOG_INFO, "client_connected", {"client", LOG_SLICE(c->client_id)},
               {"peer", LOG_STR(conn_peer(conn, peer))}, {"listener", LOG_STR(conn->listener->name)},
               {"user", LOG_SLICE(p ? p->user : SLICE(""))}, {"version", LOG_INT(c->version)},
-              {"clean", LOG_INT(c->clean_start)}, {"keepalive", LOG_INT(conn->keep_alive_ms / 1500)},
+              {"clean", LOG_INT(c->clean_start)}, {"keepalive", LOG_INT(conn->keep_alive_s)},
               {"present", LOG_INT(present)});
 }
 

@@ -219,6 +219,12 @@ bool disconnect_from_client(struct conn *conn, const struct mqtt_frame *frame)
     return false;
 }
 
+/* One and a half times the Keep Alive [MQTT-3.1.2-22]. */
+static uint64_t silence_ms(const struct conn *conn)
+{
+    return conn->keep_alive_s * 1500u;
+}
+
 void goodbye_timeout(struct conn *conn)
 {
     struct broker *b = broker_of(conn);
@@ -238,7 +244,7 @@ void goodbye_timeout(struct conn *conn)
     if (conn->paused & PAUSE_RATE && conn->more->read_at_ms <= b->shard->now_ms) {
         conn_resume(conn, PAUSE_RATE);
     }
-    if (conn->keep_alive_ms && !conn->paused && conn->heard_ms + conn->keep_alive_ms <= b->shard->now_ms) {
+    if (conn->keep_alive_s && !conn->paused && conn->heard_ms + silence_ms(conn) <= b->shard->now_ms) {
         goodbye(conn, MQTT_KEEP_ALIVE_TIMEOUT, NULL);
         return;
     }
@@ -251,8 +257,8 @@ void goodbye_watch(struct conn *conn)
     const struct principal *p = conn->session->principal;
     uint64_t now_ms = b->shard->now_ms, due_ms = UINT64_MAX;
 
-    if (conn->keep_alive_ms) { /* while nothing is read silence proves nothing */
-        due_ms = (conn->paused ? now_ms : conn->heard_ms) + conn->keep_alive_ms;
+    if (conn->keep_alive_s) { /* while nothing is read silence proves nothing */
+        due_ms = (conn->paused ? now_ms : conn->heard_ms) + silence_ms(conn);
     }
     if (p && p->expires_at_ms != UINT64_MAX) {
         uint64_t left_ms = p->expires_at_ms > b->shard->wall_ms ? p->expires_at_ms - b->shard->wall_ms : 0;

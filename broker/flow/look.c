@@ -96,11 +96,9 @@ static void look_conn(const struct conn *conn, struct look_client *c)
     c->listener = conn->listener->name;
     c->version = conn->version;
     c->clean = conn->clean;
-    c->keep_alive_s = conn->keep_alive_ms / 1500;
+    c->keep_alive_s = conn->keep_alive_s;
     c->received = conn->recv_msg;
     c->sent = conn->send_msg;
-    c->received_bytes = conn->recv_oct;
-    c->sent_bytes = conn->send_oct;
     c->outbox_bytes = conn_out_bytes(conn);
     c->paused = conn->paused;
     look_address(&conn->peer, c->address);

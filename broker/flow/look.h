@@ -39,8 +39,8 @@ struct look_client {
     uint64_t since_ms; /* wall clock: connected, or not; 0: from before this start of the node */
     uint32_t subscriptions, inflight, inflight_max, waiting, waiting_max, qos2_in;
     uint64_t queue_bytes, queue_bytes_max, dropped, outbox_bytes, outbox_bytes_max;
-    uint64_t received, sent, received_bytes, sent_bytes; /* PUBLISH packets; bytes of all. Of this connection */
-    unsigned paused;                                     /* enum conn_pause bits */
+    uint64_t received, sent; /* PUBLISH packets of this connection */
+    unsigned paused;         /* enum conn_pause bits */
 };
 
 void look_client(const struct broker *b, const struct session *session, struct look_client *ret_client);

@@ -66,11 +66,11 @@ struct session {
     uint16_t group;
     uint16_t receive_max; /* the client's Receive Maximum, cut by our own limit */
     uint16_t client_id_len;
-    bool ruled;           /* under seen_version some rule may concern it */
-    bool partial;         /* and some may forbid part of what it has subscribed to */
-    bool durable;         /* what changes it is logged */
-    bool attached_before; /* recovered: it had a connection when the node ended (flow/recover) */
-    bool stalled; /* it kept a publisher waiting to no avail: no more until it acknowledges something (flow/hold) */
+    bool ruled : 1;           /* under seen_version some rule may concern it */
+    bool partial : 1;         /* and some may forbid part of what it has subscribed to */
+    bool durable : 1;         /* what changes it is logged */
+    bool attached_before : 1; /* recovered: it had a connection when the node ended (flow/recover) */
+    bool stalled : 1; /* it kept a publisher waiting to no avail: no more until it acknowledges something (flow/hold) */
     uint8_t client_id_bytes[];
 };
 

@@ -164,7 +164,8 @@ def test_clients(ctx):
     one = api.get("/clients/c00")
     check_equal((one["connected"], one["send_msg"], one["ip_address"], [s["topic"] for s in one["subscriptions"]]),
                 (True, 3, "127.0.0.1", ["jobs/1"]), "a client")
-    check(one["recv_oct"] > 0 and one["connected_at"] and one["why"] == [], "a healthy client: %r" % one)
+    check(one["recv_msg"] == 0 and one["connected_at"] and one["why"] == [], "a healthy client: %r" % one)
+    check_equal(api.get("/clients/c01")["recv_msg"], 3, "messages of a publisher")
     one = api.get("/clients/" + quote("away/1"))
     check_equal((one["connected"], one["mqueue_len"]), (False, 3), "a client that is away")
     check("it is not connected" in one["why"], "why it gets nothing: %r" % one["why"])
