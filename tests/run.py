@@ -22,6 +22,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOGS = os.path.join(ROOT, "build/test-logs")
 COUNTS = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped\s*$", re.MULTILINE)
+# A test's own line, in the words of any of the runners.
+FAILED = re.compile(r"^(?:failed +|FAIL(?:ED)?:? )(\S.*)$", re.MULTILINE)
 PYTHON = sys.executable
 CONFORMANCE = [PYTHON, "tests/conformance/run.py", "--tern"]
 TAIL_LINES = 60
@@ -97,8 +99,8 @@ def run_command(command, seconds, log_path):
                 process.wait()
 
 
-def run_stage(stage, number):
-    """[passed, failed, skipped]"""
+def run_stage(stage, number, failures):
+    """[passed, failed, skipped]. What failed is added to failures by name: the log's end may show other tests."""
     why_not = stage.why_not()
     if why_not:
         print("%-28s skipped: %s" % (stage.name, why_not), flush=True)
@@ -115,6 +117,8 @@ def run_stage(stage, number):
     took = time.monotonic() - began
     lines = ["%-28s %5d passed, %d failed, %d skipped   %4.0f s" % (stage.name, *counts, took)]
     if counts[1]:
+        names = FAILED.findall(output) or ["see " + os.path.relpath(log_path, ROOT)]
+        failures += ["%s: %s" % (stage.name, name) for name in names]
         lines.append("    `%s` %s; the end of %s:" % (" ".join(stage.command), "took too long" if status is None else
                                                      "ended with status %d" % status, os.path.relpath(log_path, ROOT)))
         lines += ["    " + line for line in output.splitlines()[-TAIL_LINES:]]
@@ -122,11 +126,11 @@ def run_stage(stage, number):
     return counts
 
 
-def run_stages(chosen):
+def run_stages(chosen, failures):
     """The counts of all: the busy ones in their order, then those that wait."""
-    busy = [run_stage(stage, number) for number, stage in chosen if not stage.waits]
+    busy = [run_stage(stage, number, failures) for number, stage in chosen if not stage.waits]
     with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        waiting = list(pool.map(lambda numbered: run_stage(numbered[1], numbered[0]),
+        waiting = list(pool.map(lambda numbered: run_stage(numbered[1], numbered[0], failures),
                                 [numbered for numbered in chosen if numbered[1].waits]))
     return [sum(counts) for counts in zip(*(busy + waiting))]
 
@@ -144,10 +148,13 @@ def main():
         return 0
     if not chosen:
         sys.exit("no stage's name holds '%s'; --list names them" % args.only)
-    totals = run_stages(chosen)
+    failures = []
+    totals = run_stages(chosen, failures)
     line = "%d passed, %d failed, %d skipped" % tuple(totals)
     with open(os.path.join(LOGS, "summary"), "w", encoding="utf-8") as summary:
         summary.write(line + "\n")
+    for failure in failures:
+        print("failed: " + failure)
     print(line)
     return 1 if totals[1] else 0
 
