@@ -59,6 +59,7 @@ help:
 	@echo 'make fuzz          run each fuzz target for FUZZ_SECONDS (12)'
 	@echo 'make bench         measure beside mosquitto, print a table and write a page of plots; some six minutes'
 	@echo 'make bench-cluster what several nodes cost, one table (network namespaces; as root); some four minutes'
+	@echo 'make deb           a Debian package of it, in build/deb'
 	@echo 'make install       install into DESTDIR/PREFIX (/usr/local)'
 	@echo 'make clean         remove build/'
 
@@ -212,7 +213,7 @@ check-static:
 		$(filter %.c,$(filter-out tests/%,$(C_FILES)))
 
 check-readme: $(B)/tern
-	@$(PYTHON) tests/lib/config_reference.py $(B)/tern README.md deploy/tern.example.yaml
+	@$(PYTHON) tests/lib/config_reference.py $(B)/tern README.md deploy/tern.yaml
 
 check-man: $(B)/tern $(B)/ternctl $(B)/tern-bench
 	@$(PYTHON) tests/lib/check_man.py $(B) deploy/man
@@ -242,7 +243,16 @@ install: $(B)/tern $(B)/ternctl $(B)/tern-bench
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d
 	sed 's#/usr/bin/#$(PREFIX)/bin/#' deploy/systemd/tern.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/tern.service
 	install -m 644 deploy/systemd/tern.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/tern.conf
-	install -m 644 deploy/tern.example.yaml deploy/haproxy/haproxy.cfg README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tern/
+	install -m 644 deploy/tern.yaml deploy/haproxy/haproxy.cfg README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tern/
+
+# build/deb/tern_VERSION_ARCH.deb, of what `make` has built.
+DEB := build/deb
+deb: all
+	@rm -rf $(DEB) && mkdir -p $(DEB)/tern
+	@cp -r deploy/debian $(DEB)/tern/debian
+	@cp deploy/systemd/tern.service deploy/systemd/tern.sysusers $(DEB)/tern/debian/
+	@cd $(DEB)/tern && TERN_SOURCE=$(CURDIR) dpkg-buildpackage --build=binary --no-sign -d >../build.log 2>&1 || { cat ../build.log; exit 1; }
+	@ls $(DEB)/*.deb
 
 clean:
 	rm -rf build

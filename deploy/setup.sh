@@ -45,6 +45,9 @@ iproute2|command ip|several hosts on one machine: network namespaces
 nftables|command /usr/sbin/nft|networks that fall apart between them
 haproxy|command haproxy|a real load balancer for the PROXY protocol; its service stays off
 systemd|command systemd-analyze|the judge of the service unit; it is not started
+debhelper|command dh|builds the Debian package
+dpkg-dev|command dpkg-buildpackage|the same
+lintian|command lintian|the judge of the Debian package
 jose|command jose|makes the tokens that ours must accept
 openssl|command openssl|certificates and a TLS client to test with
 ROWS

@@ -11,7 +11,7 @@ import traceback
 
 from kit import Skip
 
-MODULES = ["units", "balancer", "kubernetes", "image"]
+MODULES = ["units", "balancer", "kubernetes", "packages", "image"]
 
 
 def run_test(function):

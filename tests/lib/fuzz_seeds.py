@@ -207,6 +207,6 @@ SEEDS = {
 
 def seeds(name):
     if name == "fuzz_config":
-        with open(os.path.join(ROOT, "deploy/tern.example.yaml"), "rb") as example:
+        with open(os.path.join(ROOT, "deploy/tern.yaml"), "rb") as example:
             return [example.read()]
     return list(SEEDS.get(name, packets)())
