@@ -116,6 +116,11 @@ demonstrate() {
     wait "$subscriber"
 }
 
+# Two that start at the same moment would find the same ports free: the second waits until the first one's are taken.
+turn=${XDG_RUNTIME_DIR:-/tmp}/tern-run-$(id -u).lock
+if command -v flock >/dev/null && exec 9>>"$turn"; then
+    flock -w 60 9 || echo "Another start has held $turn for a minute; going on."
+fi
 free_ports 1883 ports
 [ "${ports[0]}" -eq 1883 ] || echo "Port 1883 is taken; using ${ports[*]}."
 free_ports 18083 admins
@@ -127,12 +132,13 @@ mkdir -p "$data"
 trap 'stop; exit' INT TERM
 for ((i = 0; i < nodes; i++)); do
     describe_node "$i"
-    "$tern" "${arguments[@]}" &
+    "$tern" "${arguments[@]}" 9>&- &
     brokers+=($!)
 done
 for ((i = 0; i < nodes; i++)); do
     wait_until_open "$i"
 done
+exec 9>&-
 
 status=0
 if command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null; then
