@@ -60,6 +60,7 @@ help:
 	@echo 'make bench         measure beside mosquitto, print a table and write a page of plots; some six minutes'
 	@echo 'make bench-cluster what several nodes cost, one table (network namespaces; as root); some four minutes'
 	@echo 'make deb           a Debian package of it, in build/deb'
+	@echo 'make image         a container image of that, in build/image (as root, with mmdebstrap and podman)'
 	@echo 'make install       install into DESTDIR/PREFIX (/usr/local)'
 	@echo 'make clean         remove build/'
 
@@ -254,10 +255,14 @@ deb: all
 	@cd $(DEB)/tern && TERN_SOURCE=$(CURDIR) dpkg-buildpackage --build=binary --no-sign -d >../build.log 2>&1 || { cat ../build.log; exit 1; }
 	@ls $(DEB)/*.deb
 
+# build/image/tern.tar, a container image of that package; as root.
+image: deb
+	@deploy/container/build.sh $(DEB)/tern_*.deb build/image
+
 clean:
 	rm -rf build
 
-.PHONY: all help units fuzzers setup run test test-quick torture torture-nodes hosts hosts-long crash sim sim-long run-sim run-sim-long test-asan test-tsan check check-format format check-layers \
+.PHONY: all help deb image units fuzzers setup run test test-quick torture torture-nodes hosts hosts-long crash sim sim-long run-sim run-sim-long test-asan test-tsan check check-format format check-layers \
 	check-static check-readme check-man fuzz bench bench-cluster install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
